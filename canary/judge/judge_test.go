@@ -42,7 +42,8 @@ func TestWeightsAreSteps(t *testing.T) {
 		}
 	}
 	for weight, want := range map[float64]int{
-		math.NaN(): 0, -1: 0, 1e-9: 0, 1e-7: 1, .00011: 1100, .1 + .2: 3e6, .99999: 9_999_900, .99999999: 1e7, 2: 1e7, math.Inf(1): 1e7, math.Inf(-1): 0,
+		math.NaN(): 0, -1: 0, 1e-9: 0, 1e-7: 1, .00011: 1100, .1 + .2: 3e6, .99999: 9_999_900, .99999999: 1e7, 2: 1e7,
+		math.Inf(1): 1e7, math.Inf(-1): 0,
 	} {
 		if got := judge.Quantise(weight); got != want {
 			t.Errorf("%v became %d, want %d", weight, got, want)

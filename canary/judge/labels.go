@@ -51,10 +51,11 @@ func inverse(ms ...float64) (all []factor) {
 // at, and however the weight changes (inequality of Ville). If all factors are below 1, the same holds for every r >= r0.
 //
 // The claim is about events in an order in which each has its weight before its side is known. If the first event of a unit is
-// replaced by an event of an earlier request that comes later, maybe at another weight, the evidence is that of another order, and
-// can go up or down without a new event. At each moment the evidence is that of the units which are known then, so a Regression
-// is one of the orders in which reports came, and not of the order of the requests only. If Options.Settle is at least the
-// longest timeout of a request, no event that has counted is replaced. Without Settle, the simulations are the only check.
+// replaced by an event of an earlier request that comes later, maybe at another weight, the evidence is that of another order,
+// and can go up or down without a new event. At each moment the evidence is that of the units which are known then, so a
+// Regression is one of the orders in which reports came, and not of the order of the requests only. If Options.Settle is at
+// least the longest timeout of a request, no event that has counted is replaced. Without Settle, the simulations are the only
+// check.
 //
 // Source: Lindon and Malek, Anytime-Valid Inference for Multinomial Count Data, NeurIPS 2022, arXiv 2011.03567, sections 3 and 4.
 func logE(at []labels, r0 float64, factors []factor) float64 {

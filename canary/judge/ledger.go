@@ -142,7 +142,7 @@ func (l *ledger) joinUnits(other *units, kind int) {
 //
 // Requests without units are counted without a lock. If a goroutine was interrupted between reading the counters of stable and
 // those of the canary, the canary would have events of a later time, and a Regression from them could not be taken back. If two
-// readings in turn are the same, no counter has changed between them, as counters only rise: so both are the counts of one moment.
+// readings in turn are the same, no counter has changed between them, as counters only rise: both are the counts of one moment.
 // If this never happens, the last reading is used: the canary is read before stable, and so has no events that are later.
 func (l *ledger) tally() (t tally, exact bool) {
 	t = l.read()

@@ -43,7 +43,8 @@ type Status struct {
 	OtherThresholds bool `json:"other_thresholds,omitempty"`
 }
 
-// Counts are the counts of a side. Requests have ended. With units, Bad and Panics are the numbers of units that have had such an outcome.
+// Counts are the counts of a side. Requests have ended. With units, Bad and Panics are the numbers of units that
+// have had such an outcome.
 type Counts struct {
 	Requests uint64 `json:"requests"`
 	Bad      uint64 `json:"bad"`

@@ -53,8 +53,8 @@ func (f first) before(other first) bool {
 // If there are more than maxUnits, the limit of the hashes is halved. Units with a hash of the limit or above leave the set, and
 // their events stay counted: they are frozen in the counters of the process that has seen them. New units count only if their
 // hash is below the limit. So a unit never counts again after it has left the set. Whether a unit counts depends on its hash,
-// which says nothing about its side, and on a limit that was fixed before the event. Such a filter is predictable: given the past,
-// a unit that passes the filter is on the canary with the probability of the weight, so the evidence stays an e-process.
+// which says nothing about its side, and on a limit that was fixed before the event. Such a filter is predictable: given the
+// past, a unit that passes the filter is on the canary with the probability of the weight, so the evidence stays an e-process.
 type units struct {
 	limit atomic.Uint64 // changes only while the lock of the evidence is held
 	first map[uint64]first

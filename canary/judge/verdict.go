@@ -78,9 +78,10 @@ func (o Options) shareOf(kind int) float64 {
 type evidence struct {
 	tests [assigned]float64 // against each kind's "no worse than stable"
 	// all is the logarithm of the mean of the evidence of the tests, each with its share of Alpha. A mean of e-processes is an
-	// e-process if all are e-processes given the same past; with units that is checked by simulation only. The mean reaches 1/alpha whenever the evidence of a test reaches 1/(share alpha), and
-	// often before, so a mean finds more than a limit for each test (Bonferroni) would. The least of several p values would need
-	// such a limit: without a limit, its rate of errors is a multiple of alpha.
+	// e-process if all are e-processes given the same past; with units that is checked by simulation only. The mean reaches
+	// 1/alpha whenever the evidence of a test reaches 1/(share alpha), and often before, so a mean finds more than a limit for each
+	// test (Bonferroni) would. The least of several p values would need such a limit: without a limit, its rate of errors is a
+	// multiple of alpha.
 	//
 	// Source: Vovk and Wang, E-values: Calibration, combination and applications, Annals of Statistics 49(3), 2021, on merging.
 	all  float64
