@@ -1,9 +1,11 @@
 package canary_test
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/canary"
+	"github.com/midair-go/midair/internal/logqueue"
 )
 
 // backend serves h, and returns a proxy to it.
@@ -240,4 +243,57 @@ func TestRescuesAndSwitchesAreCountedOnce(t *testing.T) {
 		t.Errorf("%d late, %+v, %+v, %+v", n, st, st.Stable.Outcomes, st.Canary.Outcomes)
 	}
 	t.Logf("%d rescued of %d", st.Rescued, st.Canary.Requests)
+}
+
+// A canary that has broken its own request before it panics is rescued, and the log has the request as it came.
+func TestCanaryThatBreaksItsRequestIsRescued(t *testing.T) {
+	var log bytes.Buffer
+	logger := logqueue.Wrap(slog.New(slog.NewTextHandler(&log, nil)))
+	breaks := func(_ http.ResponseWriter, r *http.Request) {
+		*r = http.Request{}
+		panic("bad")
+	}
+	rt := canary.NewRouter(v1, http.HandlerFunc(breaks), canary.Options{Weight: canary.Fixed(1), Rescue: &canary.Rescue{}, Logger: logger, Bad: canary.Outcome.Failed})
+	r := request()
+	r.URL.Path = "/cart"
+	if w, p := answer(rt, r); p != nil || w.Body.String() != "stable" {
+		t.Errorf("%q, panic %v", w.Body, p)
+	}
+	logqueue.Flush(logger)
+	if !strings.Contains(log.String(), "method=GET path=/cart") {
+		t.Error(log.String())
+	}
+}
+
+// A request whose body was too long to be kept is not rescued, and does not count as under way on stable.
+func TestRequestThatCannotBeReplayedCountsNowhere(t *testing.T) {
+	for name, how := range map[string]http.HandlerFunc{
+		"panic":  func(http.ResponseWriter, *http.Request) { panic("bad") },
+		"status": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
+	} {
+		reads := func(w http.ResponseWriter, r *http.Request) {
+			io.ReadFull(r.Body, make([]byte, 20))
+			how(w, r)
+		}
+		rt := rescued(v1.ServeHTTP, reads, canary.Rescue{Also: always, Status: canary.ServerError, Body: 10})
+		answer(rt, httptest.NewRequest("PUT", "/", strings.NewReader(strings.Repeat("x", 30))))
+		if st := rt.Status(); st.Rescued != 0 || st.Stable.Requests != 0 || st.Stable.InFlight != 0 || st.Canary.InFlight != 0 {
+			t.Errorf("%s: %+v", name, st)
+		}
+	}
+}
+
+// The stable handler of a rescued request has the path values that came to the router, whatever the canary has set.
+func TestPathValuesOfTheCanaryAreItsOwn(t *testing.T) {
+	breaks := func(_ http.ResponseWriter, r *http.Request) {
+		r.SetPathValue("id", "changed")
+		r.SetPathValue("more", "changed")
+		panic("bad")
+	}
+	shows := func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.PathValue("id"), r.PathValue("more")) }
+	mux := http.NewServeMux()
+	mux.Handle("/item/{id}", rescued(shows, breaks, canary.Rescue{}))
+	if w, p := answer(mux, httptest.NewRequest("GET", "/item/7", nil)); p != nil || w.Body.String() != "7" {
+		t.Errorf("%q, panic %v", w.Body, p)
+	}
 }

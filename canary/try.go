@@ -129,15 +129,24 @@ func (t *try) runs(r *http.Request, d *decision) (stands bool) {
 			t.writer.Finish()
 			panic(p)
 		case p != nil && p != http.ErrAbortHandler:
-			t.router.opts.Logger.Error("canary: the canary has panicked, the stable handler answers", slog.String("name", t.router.opts.Name),
-				slog.String("method", r.Method), slog.String("path", r.URL.Path),
-				slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
+			t.log(p)
 		}
 	}()
 	t.begun[Canary] = false
 	t.router.call(w, r, Canary, d.forced)
 	returned = true
 	return
+}
+
+// log logs a panic of the canary. The request is that of the router: the canary may have changed its own.
+func (t *try) log(p any) {
+	path := ""
+	if t.r.URL != nil {
+		path = t.r.URL.Path
+	}
+	t.router.opts.Logger.Error("canary: the canary has panicked, the stable handler answers", slog.String("name", t.router.opts.Name),
+		slog.String("method", t.r.Method), slog.String("path", path),
+		slog.String("panic", fmt.Sprint(p)), slog.String("stack", string(debug.Stack())))
 }
 
 // dropped decides whether the answer of a canary that has ended is dropped: with the panic p, by returning, or by runtime.Goexit.
