@@ -16,7 +16,7 @@ type answers struct {
 
 func (a *answers) configure(o *Options) {
 	a.sideInContext = o.SideInContext
-	a.observed = o.Observe != nil || o.Bad != nil
+	a.observed = o.observed()
 	for b := range onAll {
 		a.lines[b+1] = varyLine(b+1, o)
 	}

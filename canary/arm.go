@@ -15,7 +15,7 @@ type SideStatus struct {
 	Forced uint64 `json:"forced"`
 	// Panics is how many of them ended in a panic other than http.ErrAbortHandler.
 	Panics uint64 `json:"panics"`
-	// Outcomes counts the outcomes; nil if Options has neither Observe nor Bad.
+	// Outcomes counts the outcomes; nil if Options has none of Begin, Observe and Bad.
 	Outcomes *OutcomeStatus `json:"outcomes,omitempty"`
 }
 

@@ -16,6 +16,7 @@ type asked struct {
 	choosePanics  atomic.Uint64
 	keyPanics     atomic.Uint64
 	samePanics    atomic.Uint64
+	beginPanics   atomic.Uint64
 	badPanics     atomic.Uint64
 	observePanics atomic.Uint64
 }
@@ -63,6 +64,12 @@ func (a *asked) key(r *http.Request) (key string, ok bool) {
 func (a *asked) sameForAll(r *http.Request) bool {
 	defer a.caught("SameForAll", &a.samePanics)
 	return a.opts.SameForAll(r)
+}
+
+// begin returns what Options.Begin returns, or nil if the function has panicked.
+func (a *asked) begin(o Outcome) (begun any) {
+	defer a.caught("Begin", &a.beginPanics)
+	return a.opts.Begin(o)
 }
 
 // bad returns what Options.Bad says about an outcome, or what Outcome.Failed says if there is no such function or it has panicked.

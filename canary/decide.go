@@ -39,6 +39,7 @@ type decision struct {
 	weight float64 // the effective weight; 0 if forced, and if a function of the options has panicked
 	basis  basis   // what caches have to be told that the side depends on
 	visit  *visit  // the answer has to set its cookie; nil if there is none to set
+	unit   unit    // by which the side was drawn
 }
 
 // decide returns the side of a request.
@@ -81,6 +82,7 @@ func (dr *decider) draw(r *http.Request, weight float64, d *decision) bool {
 			return false
 		}
 		if key != "" {
+			d.unit.key = key
 			return cohort.In(dr.opts.Salt, key, weight)
 		}
 	}
@@ -89,6 +91,7 @@ func (dr *decider) draw(r *http.Request, weight float64, d *decision) bool {
 		d.basis |= onCookie
 		d.visit = visit
 		if ok {
+			d.unit.id = id
 			return cohort.In(dr.opts.Salt, string(id[:]), weight)
 		}
 	}

@@ -41,8 +41,10 @@
 // # Outcomes
 //
 // [Options.Observe] is called with the [Outcome] of each request: side, weight, status, bytes, duration, and whether the handler
-// has panicked, was out of time, or the client has gone. [Options.Bad] says which outcomes are bad; by default these are failures of
-// the server ([Outcome.Failed]). [Status] counts the outcomes of each side and has quantiles of their durations.
+// has panicked, was out of time, or the client has gone. [Outcome.Unit] is the key by which the side was drawn. [Options.Begin]
+// is called before the handler gets the request, so that a program also sees requests that do not end. [Options.Bad] says which
+// outcomes are bad; by default these are failures of the server ([Outcome.Failed]). [Status] counts the outcomes of each side and
+// has quantiles of their durations.
 //
 // # Kill and latch
 //

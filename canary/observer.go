@@ -16,9 +16,9 @@ type observer struct {
 	sides [2]tally
 }
 
-// newObserver returns nil if Options has neither Observe nor Bad.
+// newObserver returns nil if nobody looks at outcomes.
 func newObserver(o *Options, a *asked) *observer {
-	if o.Observe == nil && o.Bad == nil {
+	if !o.observed() {
 		return nil
 	}
 	ob := &observer{opts: o, asked: a}
@@ -34,24 +34,40 @@ type observation struct {
 	ctx      context.Context
 	writer   *request.Writer
 	before   int64 // how many bytes the writer had before
-	begun    time.Time
-	returned bool // the handler has returned
+	returned bool  // the handler has returned
 	out      Outcome
 }
 
-// begin is called before a handler gets a request. The Writer of w is that of the handler's answer.
-func (ob *observer) begin(w http.ResponseWriter, r *http.Request, side Side, d *decision, flags OutcomeFlags) observation {
+// begin is called before a handler gets a request that the arm has counted as begun. The Writer of w is that of the handler's
+// answer.
+func (ob *observer) begin(w http.ResponseWriter, r *http.Request, a *arm, d *decision, flags OutcomeFlags) (o observation) {
 	if ob == nil {
-		return observation{}
+		return o
 	}
 	if d.forced && flags&SecondTry == 0 {
 		flags |= Forced
 	}
 	writer := request.WriterOf(w)
-	return observation{
-		observer: ob, ctx: r.Context(), writer: writer, before: writer.Bytes(), begun: time.Now(),
-		out: Outcome{Request: r, Side: side, Weight: d.weight, Flags: flags},
+	o = observation{
+		observer: ob, ctx: r.Context(), writer: writer, before: writer.Bytes(),
+		out: Outcome{Request: r, Side: a.side, Weight: d.weight, Flags: flags, Start: time.Now(), unit: d.unit},
 	}
+	if ob.opts.Begin != nil {
+		o.tell(a)
+	}
+	return o
+}
+
+// tell calls Options.Begin. If the function ends the goroutine, no handler gets the request, and the arm no longer counts it.
+func (ob *observation) tell(a *arm) {
+	returned := false
+	defer func() {
+		if !returned {
+			a.giveUp()
+		}
+	}()
+	ob.out.Begun = ob.asked.begin(ob.out)
+	returned = true
 }
 
 // end is deferred. A panic goes on with the same value.
@@ -70,7 +86,7 @@ func (ob *observation) ended(p any, returned, rescued bool) {
 		return
 	}
 	o := &ob.out
-	o.Duration = time.Since(ob.begun)
+	o.Duration = time.Since(ob.out.Start)
 	o.Status, o.Bytes = cmp.Or(ob.writer.Status(), ob.writer.Refused()), ob.writer.Bytes()-ob.before
 	switch {
 	case p == http.ErrAbortHandler || p == nil && !returned:

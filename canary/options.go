@@ -33,6 +33,12 @@ type Options struct {
 	// Rescue lets the stable handler answer requests whose canary fails before anything is sent. Default: none.
 	Rescue *Rescue
 
+	// Begin is called before a handler gets a request, in the goroutine of the request, with what is known of the outcome by then:
+	// Request, Side, Weight, Unit, and the flags Forced and SecondTry. The result comes back in Outcome.Begun. After each Begin,
+	// Observe is called once with the same request and side, whatever the handler does; a rescued request has two of each. Begin
+	// should be quick; a result that is a pointer costs no allocation. A panic is counted in Status, and the first is logged; the
+	// handler gets the request all the same. Default: none.
+	Begin func(Outcome) any
 	// Observe is called with the outcome of each request, in the goroutine of the request, when the handler has ended; for a rescued
 	// request it is called twice. The client may still wait for the end of the answer, so Observe should be quick. A panic is counted
 	// in Status, and the first is logged. Default: none.
@@ -40,9 +46,9 @@ type Options struct {
 	// Bad reports whether an outcome is bad. Status counts the bad ones. A panic is counted in Status, the first is logged, and
 	// Outcome.Failed decides. Default: Outcome.Failed.
 	//
-	// If Observe and Bad are both nil, the router does not look at outcomes. That saves two readings of the clock and sometimes one
-	// allocation for each request, and up to 75 kilobytes for the router. To have the outcomes in Status only, set Bad to
-	// Outcome.Failed.
+	// If Begin, Observe and Bad are all nil, the router does not look at outcomes. That saves two readings of the clock and
+	// sometimes one allocation for each request, and up to 75 kilobytes for the router. To have the outcomes in Status only, set Bad
+	// to Outcome.Failed.
 	Bad func(Outcome) bool
 
 	// Key returns the key of a request: requests with the same key are decided the same. The key should be something that the
@@ -100,6 +106,9 @@ func (o Options) withDefaults() Options {
 	o.Logger = logqueue.Wrap(o.Logger)
 	return o
 }
+
+// observed reports whether a function looks at outcomes.
+func (o *Options) observed() bool { return o.Begin != nil || o.Observe != nil || o.Bad != nil }
 
 // Fixed returns a weight for Options.Weight that never changes.
 func Fixed(weight float64) func() float64 {

@@ -21,10 +21,22 @@ type Outcome struct {
 	Status int
 	// Bytes is how many bytes of the body the handler has written.
 	Bytes int64
-	// Duration is how long the handler has run.
+	// Start is the time right before Options.Begin and the handler.
+	Start time.Time
+	// Duration is the time from Start to the end of the handler.
 	Duration time.Duration
 	// Flags is a set of the facts below.
 	Flags OutcomeFlags
+	// Begun is what Options.Begin has returned for the request and the side. Begun is nil without Begin, and after a panic of Begin.
+	Begun any
+
+	unit unit
+}
+
+// A unit is the key or the id by which a request was drawn. At most one of both is set. Ids are random, so the zero id is none.
+type unit struct {
+	key string
+	id  visitorID
 }
 
 // OutcomeFlags is a set of facts about an Outcome.
@@ -49,6 +61,21 @@ const (
 	// SecondTry: this is the stable handler's answer to a rescued request.
 	SecondTry
 )
+
+// Unit returns the key by which the side was drawn: the key that Options.Key has returned, or the id that Options.Cookie has
+// given the visitor. Requests with the same Unit are decided the same at the same weight, so their outcomes are not independent.
+//
+// Unit is empty if the request was drawn by itself, and if its side was not drawn: if Options.Choose has chosen the side, at a
+// weight of 0 or 1, while Options.Kill is killed or latched, and after a panic of Options.Key. The second try of a rescued
+// request has the Unit of the first try.
+//
+// An id is 8 bytes, and not the value of the cookie. Unit does not allocate if the caller does not keep the result.
+func (o *Outcome) Unit() string {
+	if o.unit.key != "" || o.unit.id == (visitorID{}) {
+		return o.unit.key
+	}
+	return string(o.unit.id[:])
+}
 
 // Has reports whether the outcome has any of the flags.
 func (o Outcome) Has(flags OutcomeFlags) bool { return o.Flags&flags != 0 }

@@ -22,7 +22,7 @@ type rollout struct {
 	answers  answers
 	rescue   *rescuer  // nil without Options.Rescue
 	sides    *sides    // nil without Options.Switch
-	outcomes *observer // nil without Options.Observe and Bad
+	outcomes *observer // nil without Options.Begin, Observe and Bad
 	canary   http.Handler
 	arms     [2]arm // by Side
 }
@@ -99,7 +99,7 @@ func (rt *Router) run(w http.ResponseWriter, r *http.Request, side Side, d *deci
 		rt.call(w, r, side, d.forced && flags&SecondTry == 0)
 		return
 	}
-	ob := rt.outcomes.begin(w, r, side, d, flags)
+	ob := rt.outcomes.begin(w, r, &rt.arms[side], d, flags)
 	defer ob.end()
 	rt.call(w, r, side, d.forced && flags&SecondTry == 0)
 	ob.returned = true

@@ -19,7 +19,8 @@ type Status struct {
 	ChoosePanics uint64 `json:"choose_panics,omitempty"`
 	KeyPanics    uint64 `json:"key_panics,omitempty"`
 	SamePanics   uint64 `json:"same_panics,omitempty"`
-	// BadPanics and ObservePanics are how often Options.Bad and Observe have panicked.
+	// BeginPanics, BadPanics and ObservePanics are how often Options.Begin, Bad and Observe have panicked.
+	BeginPanics   uint64 `json:"begin_panics,omitempty"`
 	BadPanics     uint64 `json:"bad_panics,omitempty"`
 	ObservePanics uint64 `json:"observe_panics,omitempty"`
 	// Rescued is how many requests Options.Rescue has given to the stable handler after the canary had failed. They count as
@@ -42,6 +43,7 @@ func (rt *Router) Status() Status {
 		ChoosePanics: rt.decider.asked.choosePanics.Load(), KeyPanics: rt.decider.asked.keyPanics.Load(), SamePanics: rt.decider.asked.samePanics.Load(),
 		Stable: rt.arms[Stable].status(), Canary: rt.arms[Canary].status(),
 	}
+	s.BeginPanics = rt.decider.asked.beginPanics.Load()
 	s.BadPanics, s.ObservePanics = rt.decider.asked.badPanics.Load(), rt.decider.asked.observePanics.Load()
 	if rt.outcomes != nil {
 		s.Stable.Outcomes, s.Canary.Outcomes = rt.outcomes.sides[Stable].status(), rt.outcomes.sides[Canary].status()

@@ -118,12 +118,12 @@ func finish(slot *request.Slot, r, outer *http.Request) {
 func (t *try) runs(r *http.Request, d *decision) (stands bool) {
 	w := t.writer.Wrap(t.w)
 	t.writer.Try(t.refuses)
-	ob := t.router.outcomes.begin(w, r, Canary, d, 0)
+	t.begun[Canary] = false
+	ob := t.router.outcomes.begin(w, r, &t.router.arms[Canary], d, 0)
 	returned := false
 	defer func() {
 		p := recover()
-		stands = !t.dropped(p, returned)
-		ob.ended(p, returned, !stands && (p != nil || returned))
+		stands = t.settle(&ob, p, returned)
 		switch {
 		case p != nil && stands:
 			t.writer.Finish()
@@ -132,10 +132,17 @@ func (t *try) runs(r *http.Request, d *decision) (stands bool) {
 			t.log(p)
 		}
 	}()
-	t.begun[Canary] = false
 	t.router.call(w, r, Canary, d.forced)
 	returned = true
 	return
+}
+
+// settle decides whether the answer of a canary that has ended stands, and makes the outcome, also if a hook of the answer
+// panics.
+func (t *try) settle(ob *observation, p any, returned bool) (stands bool) {
+	stands = true
+	defer func() { ob.ended(p, returned, !stands && (p != nil || returned)) }()
+	return !t.dropped(p, returned)
 }
 
 // log logs a panic of the canary. The request is that of the router: the canary may have changed its own.
