@@ -186,8 +186,9 @@ func acceptFrom(ctx context.Context, ln net.Listener, from net.Addr) (*os.File, 
 // candidate has opened an additional listener on a port of an inherited listener, this process also accepts at weight 1, and
 // passes all connections on.
 //
-// By default this process counts the connections, and the share is exact. With Options.Sticky the address of the client decides
-// which process serves a connection. With Options.Split the function in this option decides.
+// By default this process counts the connections, and the share is exact; chance decides which of them the candidate gets (see
+// [Assigned]). With Options.Sticky the address of the client decides which process serves a connection. With Options.Split the
+// function in this option decides.
 //
 // Idle connections move too, if the server offers them ([Upgrader.Rebalance]). When the weight rises, this process passes idle
 // connections to the candidate, up to the same share. When the weight falls, the candidate sends a part of its idle connections

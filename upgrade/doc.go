@@ -47,9 +47,10 @@
 //   - an operator, an admin handler or a deploy script: [Upgrader.Upgrade], [Upgrader.Restart], [Upgrader.Rehearse],
 //     [Upgrader.Rollback], [Upgrader.Commit], [Upgrader.Abort], [Upgrader.Status]; in another process, [Request].
 //   - a part of the program whose state all generations must follow at once, such as a kill switch: [Upgrader.Broadcast].
-//   - a judge in Options.Smoke or Options.Bake: the methods of [Candidate]; in the candidate, [Upgrader.Publish].
+//   - a judge in Options.Smoke or Options.Bake: the methods of [Candidate]; in the candidate, [Upgrader.Publish]; in both
+//     processes, [Assigned]. [BlueGreen] is a ready-made Bake.
 //   - a server, mostly through the options of package drain: [Upgrader.Move], [Upgrader.MoveWith],
-//     [Upgrader.HasCarriedBytes], [Upgrader.Rebalance], [Upgrader.Hurry]; [Assigned].
+//     [Upgrader.HasCarriedBytes], [Upgrader.Rebalance], [Upgrader.Hurry].
 //
 // # Methods that may block
 //

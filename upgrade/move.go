@@ -102,7 +102,21 @@ func (u *Upgrader) OnBroadcast(name string, fn func(data []byte) error) {
 	u.estate.broadcasts.Handle(name, fn)
 }
 
-// Assigned describes a connection that the old process has moved to this process, the candidate of a progressive upgrade. unit
-// is the client's address without the port, by which Options.Sticky divides the traffic. weight is the weight that the
-// candidate had when the connection was moved. For other connections, ok is false. c may be a wrapper with a method NetConn.
+// Assigned returns how chance has divided the connections of a progressive upgrade. It is made for a judge that compares the
+// requests of both processes by a statistical test, and works in the old process and in the candidate.
+//
+// Chance decides about a new connection when the old process accepts the connection. Chance decides about an idle connection when
+// the server offers the connection to Move, after a call of Candidate.SetWeight that has raised the weight.
+//
+// weight is the probability with which the candidate was to get the connection, whichever process has the connection now. For a
+// new connection, weight is the weight w of the candidate. For an idle connection it is (w-v)/(1-v), where v is the weight before
+// the call: the candidate did not get the connection at the weight v. unit is the client's address and port, which name the
+// connection. With Options.Sticky, chance has assigned the client's address: unit is the address without the port, weight is w, and
+// ok is false for idle connections, whose address had its place before.
+//
+// ok is true only for connections about which chance has decided since the last call of Candidate.SetWeight. All other
+// connections must not be counted: those that the candidate has got since an earlier call, those that came back from the
+// candidate, those that the candidate has accepted itself, and all others that are older than the last call. ok is false for all
+// connections if Options.Split decides, if no Bake is under way, and after a commit or an abort. Call Assigned when a request
+// begins. c may be a wrapper with a method NetConn.
 func Assigned(c net.Conn) (unit string, weight float64, ok bool) { return handoff.Assigned(c) }

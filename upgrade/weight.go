@@ -113,7 +113,8 @@ func (s *shares) begin() error {
 		err = s.send(wire.KindShare, nil, slots.File)
 	}
 	if err == nil {
-		d := handoff.NewDispatcher(listeners, link, s.attempt.opts.choice(), s.takes, slots)
+		opts := s.attempt.opts
+		d := handoff.NewDispatcher(listeners, link, opts.Split, opts.Sticky, s.takes, slots)
 		err = s.whileBaking(func() {
 			s.to.Store(d)
 			listeners.SetDispatch(d.Dispatch)

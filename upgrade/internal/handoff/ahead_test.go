@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/iotest"
@@ -18,6 +19,13 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
+
+// newTurn returns a turn with the number that is present.
+func newTurn(number uint32) turn {
+	now := new(atomic.Uint32)
+	now.Store(number)
+	return turn{number, now}
+}
 
 // pairOf returns the two ends of a connection. They are closed at the end of the test.
 func pairOf(t testing.TB, network string) (client, server net.Conn) {
@@ -251,7 +259,7 @@ func TestLowestLooksThroughWrappers(t *testing.T) {
 	_, local := pairOf(t, "unix")
 	_, other := pairOf(t, "tcp")
 	m := &Conn{Conn: other}
-	remember(other, wire.ConnBody{Unit: "192.0.2.1", Weight: 0.25})
+	assign(other, "192.0.2.1", 0.25, newTurn(1))
 	for _, c := range []struct {
 		name     string
 		in, want net.Conn

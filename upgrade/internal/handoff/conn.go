@@ -100,10 +100,11 @@ func NewSharing(file *os.File) (*Sharing, error) {
 	return &Sharing{slots: s}, nil
 }
 
-// End notes that the other process has ended.
+// End notes that the other process has ended. The present turn ends too.
 func (s *Sharing) End() {
 	if s != nil {
 		s.over.Store(true)
+		s.slots.turn().Store(0)
 	}
 }
 
@@ -141,7 +142,7 @@ func NewConn(file *os.File, about wire.ConnBody, s *Sharing) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	remember(c, about)
+	remember(c, about, s)
 	raw, ok := c.(syscall.Conn)
 	if !ok {
 		c.Close()

@@ -4,7 +4,8 @@
 //	returner.go    Returner: the candidate sends idle connections back; Successor, SendLate: connections go to the new process
 //	takes.go       Takes: which connections can be passed to the other process
 //	conn.go        Conn: a connection from another process; AcceptMoved returns Conns
-//	told.go        what the old process has sent about a connection of package net
+//	sampler.go     sampler: the random choice of an exact share of the connections
+//	told.go        what is known about a connection of package net: how chance has assigned it, and the bytes that came with it
 //	slots_*.go     Slots: shared memory with the states of passed connections
 //
 // A new connection goes to the candidate in these steps. In the old process, Accept of package listener calls
@@ -14,9 +15,11 @@
 package handoff
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/midair-go/midair/internal/cohort"
 	"github.com/midair-go/midair/internal/guard"
@@ -31,22 +34,25 @@ import (
 type Dispatcher struct {
 	set    *listener.Set
 	link   *wire.Link
-	choose Choice // nil: the fields debt and owed decide
+	choose Choice // the program's choice; nil: chance decides
+	sticky bool   // chance decides by ByAddress; false: chance decides by the fields fresh and idle
 	takes  Takes
 	slots  *Slots
 
 	mu     sync.Mutex
 	weight float64
-	debt   float64            // how many new connections the candidate lacks; at 1 the candidate gets the next new connection
 	part   float64            // the part of the idle connections that is to move in this step, from 0 to 1
-	owed   float64            // how many idle connections the candidate lacks; at 1 the candidate gets the next idle connection
+	fresh  sampler            // chooses new connections
+	idle   sampler            // chooses idle connections
+	turn   turn               // begins with each SetWeight
+	named  int                // how many connections without a port have a unit
 	next   int                // the slot that was taken last: the search for a free slot begins after it
 	passed map[int]passedConn // the keys are slots
 	over   bool               // Stop was called
 }
 
 // Choice reports whether the candidate gets c. weight is the candidate's share of new connections, from 0 to 1. Without a
-// Choice, the Dispatcher counts the connections so that the candidate gets this share.
+// Choice, chance decides, and the Dispatcher counts the connections so that the candidate gets this share.
 type Choice func(c net.Conn, weight float64) bool
 
 // passedConn has this process's descriptor of a passed connection, and the message about the connection.
@@ -56,9 +62,13 @@ type passedConn struct {
 }
 
 // NewDispatcher makes a Dispatcher. It passes connections of the listeners in set to the process at the other end of l. t
-// decides which connections that process can take. choose may be nil. The dispatcher owns the slots.
-func NewDispatcher(set *listener.Set, l *wire.Link, choose Choice, t Takes, s *Slots) *Dispatcher {
-	return &Dispatcher{set: set, link: l, choose: choose, takes: t, slots: s, passed: map[int]passedConn{}}
+// decides which connections that process can take. choose is the program's choice. If choose is nil, chance decides: by
+// ByAddress if sticky is true, and otherwise by counting. The dispatcher owns the slots.
+func NewDispatcher(set *listener.Set, l *wire.Link, choose Choice, sticky bool, t Takes, s *Slots) *Dispatcher {
+	return &Dispatcher{
+		set: set, link: l, choose: choose, sticky: sticky, takes: t, slots: s,
+		fresh: newSampler(), turn: turn{now: new(atomic.Uint32)}, passed: map[int]passedConn{},
+	}
 }
 
 // pass sends a connection to the candidate, and reports success. After a success the descriptor of c is closed, and the
@@ -68,7 +78,6 @@ func (d *Dispatcher) pass(c net.Conn, about wire.ConnBody) bool {
 	if err != nil {
 		return false
 	}
-	about.Unit, about.Weight = unitOf(c), d.weight
 	if about.Slot = d.takeSlot(); about.Slot == 0 || d.link.TrySend(wire.KindConn, about, file, 0) != nil {
 		d.freeSlot(about.Slot)
 		file.Close()
@@ -107,18 +116,59 @@ func (d *Dispatcher) Dispatch(ref *listener.Socket, c net.Conn) bool {
 	if d.over || d.weight <= 0 {
 		return false
 	}
+	return d.decide(c, about, d.weight, &d.fresh)
+}
+
+// decide decides whether the candidate gets a connection, and reports whether the candidate has the connection now. p is the
+// probability of a counted connection. If the connection cannot be passed, nothing is decided, and the next counted connection
+// takes its place. If the program has chosen the connection, decide only passes it. The caller holds the lock.
+func (d *Dispatcher) decide(c net.Conn, about wire.ConnBody, p float64, counts *sampler) bool {
 	if d.choose != nil {
 		return d.pass(c, about)
 	}
-	if d.debt += d.weight; d.debt < 1 || !d.pass(c, about) { // after a failure of pass the debt stays
+	var goes bool
+	random := true
+	if d.sticky {
+		// About an idle connection chance has not decided now: its address was given its place before. The connections that the
+		// candidate has had since then are not counted, so those of this process must not be counted either.
+		goes, p, random = ByAddress(c, d.weight), d.weight, counts == &d.fresh
+	} else {
+		goes, random = counts.next(p)
+	}
+	if random {
+		about.Unit, about.Weight, about.Turn = d.unit(c), p, int(d.turn.number)
+	}
+	if !goes {
+		assign(Bare(c), about.Unit, p, d.turn)
 		return false
 	}
-	d.debt--
+	if !d.pass(c, about) {
+		return false
+	}
+	if !d.sticky {
+		counts.passed()
+	}
 	return true
 }
 
+// unit returns the unit of a connection: what chance assigns to a process. With sticky this is the client's address. Without
+// sticky the connection itself is the unit, and has the name of the client's address and port, or a number if there is no port.
+func (d *Dispatcher) unit(c net.Conn) string {
+	if d.sticky {
+		return unitOf(c)
+	}
+	if addr := c.RemoteAddr(); addr != nil {
+		if _, _, err := net.SplitHostPort(addr.String()); err == nil {
+			return addr.String()
+		}
+	}
+	d.named++
+	return fmt.Sprintf("connection %d", d.named)
+}
+
 // Move decides whether the candidate gets an idle connection that the server offers. It reports whether the candidate has the
-// connection now. Move is a Mover.
+// connection now. Chance decides about a connection only once in a turn: if the server offers the connection again, it stays.
+// Move is a Mover.
 func (d *Dispatcher) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr, Idle: len(ahead) == 0, Ahead: ahead}
 	weight, part := d.shares()
@@ -127,17 +177,10 @@ func (d *Dispatcher) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.over || d.part <= 0 {
+	if d.over || d.part <= 0 || recall(Bare(c)).turn == d.turn {
 		return false
 	}
-	if d.choose != nil {
-		return d.pass(c, about)
-	}
-	if d.owed += d.part; d.owed < 1-1e-9 || !d.pass(c, about) {
-		return false
-	}
-	d.owed = max(0, d.owed-1)
-	return true
+	return d.decide(c, about, d.part, &d.idle)
 }
 
 // shares returns the candidate's share of new connections, and the part of the idle connections that moves in this step. Both
@@ -172,16 +215,29 @@ func (d *Dispatcher) Weight() float64 {
 }
 
 // SetWeight begins a step with a new weight, and returns the weight before the step. If the weight grows, a part of the idle
-// connections is to move to the candidate too.
+// connections is to move to the candidate too. The step is a turn: see turn.
 func (d *Dispatcher) SetWeight(w float64) (before float64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before, d.weight = d.weight, w
-	d.part, d.owed = 0, 0
+	d.part, d.idle = 0, newSampler()
 	if w > before {
 		d.part = (w - before) / (1 - before)
 	}
+	if !d.over {
+		d.turn.number++
+		d.show(d.turn.number)
+	}
 	return before
+}
+
+// show makes a number the number of the present turn, in both processes. With the number 0 there is no turn. The caller holds
+// the lock.
+func (d *Dispatcher) show(number uint32) {
+	d.turn.now.Store(number)
+	if shared := d.slots.turn(); shared != nil {
+		shared.Store(number)
+	}
 }
 
 // Sweep looks at the slots of all passed connections. If the candidate has closed or owns a connection, Sweep closes the old
@@ -232,11 +288,16 @@ func (d *Dispatcher) Returned(about wire.ConnBody, served bool) (kept bool) {
 	return kept
 }
 
-// Stop ends the passing of connections.
+// Stop ends the passing of connections, and the turn.
 func (d *Dispatcher) Stop() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.end()
+}
+
+func (d *Dispatcher) end() {
 	d.over = true
+	d.show(0)
 }
 
 // Settle closes the descriptors of all passed connections. Before that, it takes back the connections that the candidate has
@@ -245,6 +306,7 @@ func (d *Dispatcher) Stop() {
 func (d *Dispatcher) Settle(reclaim bool) (lost int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.end()
 	for slot, p := range d.passed {
 		state := d.slots.at(slot).Load()
 		ours := state == slotRefused || reclaim && (state == slotIdle || state == slotBack)
@@ -257,7 +319,7 @@ func (d *Dispatcher) Settle(reclaim bool) (lost int) {
 	return lost
 }
 
-// unitOf returns the unit of a progressive upgrade to which a connection belongs: the client's address without the port.
+// unitOf returns the unit to which a connection belongs with Options.Sticky: the client's address without the port.
 func unitOf(c net.Conn) string {
 	addr := c.RemoteAddr()
 	if addr == nil {

@@ -100,23 +100,28 @@ func TestConnectionThatCannotBePassedIsOwed(t *testing.T) {
 	defer near.Close()
 	defer far.Close()
 	e.dispatcher.SetWeight(0.5)
+	e.dispatcher.fresh.place = 0.75
 	var passed []bool
-	conns := pairs(t, 5)
-	e.offer([]net.Conn{conns[0], near, conns[1], conns[2], conns[3], conns[4]}, e.dispatch, func(p bool) { passed = append(passed, p) })
-	if want := []bool{false, false, true, true, false, true}; !slices.Equal(passed, want) {
+	note := func(p bool) { passed = append(passed, p) }
+	conns := pairs(t, 3)
+	e.offer([]net.Conn{conns[0], near}, e.dispatch, note)
+	e.dispatcher.fresh.place = 0.75 // in the next block
+	e.offer(conns[1:], e.dispatch, note)
+	if want := []bool{false, false, true, true}; !slices.Equal(passed, want) {
 		t.Errorf("passed %v, want %v", passed, want)
 	}
-	if e.dispatcher.Move(e.ref, near, nil) || e.kept() != 3 {
+	if e.dispatcher.Move(e.ref, near, nil) || e.kept() != 2 {
 		t.Errorf("%d are kept", e.kept())
 	}
 }
 
 // A passed connection is closed in the old process, and stays open for the client. The candidate accepts it from the listener
-// of the same name. Assigned returns the unit and the weight.
+// of the same name. Assigned returns the unit and the weight in both processes.
 func TestPassedConnectionIsServedByTheCandidate(t *testing.T) {
 	e := newExchange(t, nil)
 	e.old.SetDispatch(e.dispatcher.Dispatch)
-	e.dispatcher.SetWeight(0.5)
+	e.dispatcher.SetWeight(0.25)
+	e.dispatcher.fresh.place = 0.3 // in the interval of the second connection
 	first, err := net.Dial("tcp", e.oldLn.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -142,10 +147,11 @@ func TestPassedConnectionIsServedByTheCandidate(t *testing.T) {
 	answers(t, c, second)
 	answers(t, here, first)
 	network, addr := c.Origin()
-	unit, weight, ok := Assigned(c)
-	if network != "tcp" || addr != "127.0.0.1:0" || unit != "127.0.0.1" || weight != 0.5 || !ok || c.WasIdle() {
-		t.Errorf("from %s %s, unit %q, weight %v, %v, idle %v", network, addr, unit, weight, ok, c.WasIdle())
+	if network != "tcp" || addr != "127.0.0.1:0" || c.WasIdle() {
+		t.Errorf("from %s %s, idle %v", network, addr, c.WasIdle())
 	}
+	mustBeAssigned(t, c, second.LocalAddr().String(), 0.25)
+	mustBeAssigned(t, here, first.LocalAddr().String(), 0.25)
 	if o, ok := e.candidate.Of(c); !ok || o.Addr != addr {
 		t.Errorf("it belongs to %+v, %v", o, ok)
 	}

@@ -51,7 +51,7 @@ func newExchange(t testing.TB, choose Choice) *exchange {
 		t.Fatal(err)
 	}
 	e.takes = Takes{wire.SocketName{Kind: "listener", Network: "tcp", Addr: "127.0.0.1:0"}: true}
-	e.dispatcher = NewDispatcher(e.old, e.link, choose, e.takes, slots)
+	e.dispatcher = NewDispatcher(e.old, e.link, choose, false, e.takes, slots)
 	t.Cleanup(func() { e.dispatcher.Settle(false) })
 	e.ref = listener.Origin{Network: "tcp", Addr: "127.0.0.1:0"}
 	e.pinnedByOld = listener.Origin{Network: "tcp", Addr: "127.0.0.1:0", Pinned: true}

@@ -69,8 +69,8 @@ func TestPassedConnectionIsNets(t *testing.T) {
 	if after := options(t, c); !slices.Equal(after, before) {
 		t.Errorf("options %v, and %v before", after, before)
 	}
-	if unit, weight, ok := Assigned(c); !ok || unit != "127.0.0.1" || weight != 0.5 || Carries(c) {
-		t.Errorf("assigned %q, %v, %v", unit, weight, ok)
+	if mustBeAssigned(t, c, client.LocalAddr().String(), 0.5); Carries(c) {
+		t.Error("it came with bytes")
 	}
 	if got := e.dispatcher.slots.at(about.Slot).Load(); got != slotOwned {
 		t.Errorf("the slot says %d", got)
@@ -154,9 +154,11 @@ func TestNothingIsKnownOfAConnectionThatIsGone(t *testing.T) {
 	}
 	before := left()
 	for _, c := range []net.Conn{new(net.TCPConn), new(net.UnixConn)} {
-		remember(c, wire.ConnBody{Unit: "x"})
-		if _, _, ok := Assigned(c); !ok {
-			t.Error("it is not known")
+		remember(c, wire.ConnBody{Ahead: []byte("ahead")}, nil)
+		assign(c, "a unit", 0.5, newTurn(1))
+		assign(c, "a unit", 0.25, newTurn(2))
+		if mustBeAssigned(t, c, "a unit", 0.25); !Carries(c) {
+			t.Error("it is not known that it came with bytes")
 		}
 	}
 	for limit := time.Now().Add(waitLimit); left() > before; runtime.GC() {

@@ -71,16 +71,16 @@ type Returner struct {
 	choose Choice
 	weight float64 // the weight of this process after the step
 
-	mu   sync.Mutex
-	part float64
-	owed float64
+	mu     sync.Mutex
+	part   float64
+	counts sampler
 }
 
 // NewReturner makes a Returner for a step from the weight before to the lower weight after. If choose is nil, the Returner
 // sends back the part (before-after)/before of the idle connections. Otherwise it sends back the connections that choose does
 // not give to this process at the new weight. If the new weight is 0, it sends all idle connections back.
 func NewReturner(old *wire.Link, t Takes, choose Choice, before, after float64) *Returner {
-	r := &Returner{to: old, takes: t, choose: choose, weight: after, part: 1}
+	r := &Returner{to: old, takes: t, choose: choose, weight: after, part: 1, counts: newSampler()}
 	if after == 0 {
 		r.choose = nil // all connections go back, even if choose would give them to this process
 	}
@@ -125,9 +125,5 @@ func (r *Returner) chosen(c net.Conn) bool {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.owed += r.part; r.owed < 1-1e-9 {
-		return false
-	}
-	r.owed--
-	return true
+	return r.counts.draw(r.part)
 }

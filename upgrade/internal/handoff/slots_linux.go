@@ -54,10 +54,20 @@ func (s *Slots) at(slot int) *atomic.Uint32 {
 	if s == nil || slot <= 0 || slot >= slotCount {
 		return nil
 	}
-	// The pointer is valid: the memory begins at a page boundary and is mapped until Close, and no caller uses a slot after
-	// Close.
-	return (*atomic.Uint32)(unsafe.Pointer(&s.mem[4*slot]))
+	return s.word(slot)
 }
+
+// turn returns the word with the number of the present turn. It returns nil after Close.
+func (s *Slots) turn() *atomic.Uint32 {
+	if s == nil || s.mem == nil {
+		return nil
+	}
+	return s.word(0)
+}
+
+// word returns a word of the memory. The pointer is valid: the memory begins at a page boundary and is mapped until Close, and
+// no caller uses a word after Close. The memory of a Sharing is never unmapped.
+func (s *Slots) word(n int) *atomic.Uint32 { return (*atomic.Uint32)(unsafe.Pointer(&s.mem[4*n])) }
 
 func (s *Slots) unmap() {
 	if s != nil && s.File != nil {

@@ -18,4 +18,6 @@ func mapSlots(*os.File) (*Slots, error) { return nil, errors.ErrUnsupported }
 
 func (s *Slots) at(int) *atomic.Uint32 { return nil }
 
+func (s *Slots) turn() *atomic.Uint32 { return nil }
+
 func (s *Slots) unmap() {}

@@ -4,6 +4,7 @@ package testclient
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/internal/testutil"
+	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
 // Peer is a client with a single connection. At any time one process of the service has the connection.
@@ -36,6 +38,16 @@ func (p *Peer) Ask(path string) (n int) {
 	p.send("POST " + path + " HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
 	_, _ = fmt.Sscan(p.answer(http.StatusOK), &n)
 	return n
+}
+
+// Assigned returns what upgrade.Assigned returns for the connection in the process that answers.
+func (p *Peer) Assigned() (a plan.Assignment) {
+	p.t.Helper()
+	p.send("POST /assigned HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+	if err := json.Unmarshal([]byte(p.answer(http.StatusOK)), &a); err != nil {
+		p.t.Fatal(err)
+	}
+	return a
 }
 
 // Begin sends a request, and returns when the service has begun to execute the request. The execution goes on until Finish is

@@ -3,8 +3,10 @@
 package testservice
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -12,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/midair-go/midair/upgrade"
 	"github.com/midair-go/midair/upgrade/internal/testservice/plan"
 )
 
@@ -35,6 +38,11 @@ func (s *service) handler() http.Handler {
 			return
 		}
 		fmt.Fprint(w, os.Getpid())
+	})
+	mux.HandleFunc("/assigned", func(w http.ResponseWriter, r *http.Request) {
+		var a plan.Assignment
+		a.Unit, a.Weight, a.OK = upgrade.Assigned(r.Context().Value(connKey{}).(net.Conn))
+		json.NewEncoder(w).Encode(a)
 	})
 	st := s.up.Status()
 	fails := s.failing()

@@ -26,6 +26,7 @@ var judges = map[plan.Judge]judge{
 	plan.BakeSteps:      steps,
 	plan.BakeHearsNews:  hearNews,
 	plan.BakeRejectNews: rejectNews,
+	plan.BakeBlueGreen:  blueGreen,
 }
 
 // bake asks the judge of the settings of the moment: tests change settings while a process runs.
@@ -135,6 +136,10 @@ func rejectNews(ctx context.Context, c *upgrade.Candidate, _ plan.Settings, _ st
 	c.Subscribe("news", func([]byte) error { return errors.New("bad news") })
 	<-ctx.Done()
 	return ctx.Err()
+}
+
+func blueGreen(ctx context.Context, c *upgrade.Candidate, set plan.Settings, _ string) error {
+	return upgrade.BlueGreen{Standby: set.Standby}.Bake(ctx, c)
 }
 
 // publishNews publishes news for the judge of the old process as long as this process is a candidate.

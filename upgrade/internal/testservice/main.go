@@ -105,6 +105,10 @@ func serviceMain(parts Parts) error {
 	return s.run()
 }
 
+var splits = map[plan.Split]func(net.Conn, float64) bool{
+	plan.SplitAll: func(net.Conn, float64) bool { return true },
+}
+
 // options returns the options of the settings.
 func options(set plan.Settings, dir string, t *trouble) upgrade.Options {
 	opts := upgrade.Options{
@@ -136,6 +140,7 @@ func options(set plan.Settings, dir string, t *trouble) upgrade.Options {
 			return verifications[set.Verify](dir, path)
 		}
 	}
+	opts.Split = splits[set.Split]
 	if t.In == plan.InSplit {
 		opts.Split = func(net.Conn, float64) bool { t.meet(plan.InSplit); return true }
 	}

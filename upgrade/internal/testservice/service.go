@@ -193,7 +193,7 @@ func (s *service) newServer(j *testutil.Journal) Server {
 	}
 	hs := &http.Server{Handler: j.Handler(s.handler()), ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 		mustBeNets(c)
-		return ctx
+		return context.WithValue(ctx, connKey{}, c)
 	}}
 	if !s.set.NoNotes {
 		hs.ConnState = noteAccepted(s.dir)
@@ -206,6 +206,9 @@ func (s *service) newServer(j *testutil.Journal) Server {
 	}
 	return s.parts.NewServer(hs, opts)
 }
+
+// connKey is the key of the connection in the context of a request.
+type connKey struct{}
 
 // mustBeNets does what many programs do: they take for granted which type package net has.
 func mustBeNets(c net.Conn) {

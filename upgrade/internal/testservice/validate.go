@@ -21,6 +21,7 @@ func Validate(s plan.Settings) error {
 	return errors.Join(missing,
 		known("Bad", s.Bad, misbehaviours), known("Bake", s.Bake, judges), known("Smoke", s.Smoke, smokeTests),
 		known("Verify", s.Verify, verifications), known("Lock", s.Lock, locks), known("Names", s.Names, namesAddrs), known("Drop", s.Drop, drops),
+		known("Split", s.Split, splits),
 		known("Meddling.Do", s.Meddling.Do, meddles), known("Meddling.Kind", s.Meddling.Kind, kinds),
 	)
 }

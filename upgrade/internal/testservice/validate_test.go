@@ -28,6 +28,7 @@ var tables = map[string][]string{
 	"Lock":         words(locks),
 	"Names":        words(namesAddrs),
 	"Drop":         words(drops),
+	"Split":        words(splits),
 	"Meddle":       words(meddles),
 }
 

@@ -248,13 +248,17 @@ type DialedBody struct {
 
 // ConnBody describes a connection that moves to another process.
 type ConnBody struct {
-	Network string  `json:"network"` // the name of the listener that accepted the connection, see listener.Set
-	Addr    string  `json:"addr"`
-	Slot    int     `json:"slot,omitempty"`  // the connection's place in handoff.Slots; 0: the old process keeps no descriptor
-	Idle    bool    `json:"idle,omitempty"`  // the connection is between two requests
-	Ahead   []byte  `json:"ahead,omitempty"` // bytes that the receiver is to read before it reads from the connection
-	Unit    string  `json:"unit,omitempty"`  // the client's address without the port; a progressive upgrade chooses by unit
-	Weight  float64 `json:"weight,omitempty"`
+	Network string `json:"network"` // the name of the listener that accepted the connection, see listener.Set
+	Addr    string `json:"addr"`
+	Slot    int    `json:"slot,omitempty"`  // the connection's place in handoff.Slots; 0: the old process keeps no descriptor
+	Idle    bool   `json:"idle,omitempty"`  // the connection is between two requests
+	Ahead   []byte `json:"ahead,omitempty"` // bytes that the receiver is to read before it reads from the connection
+
+	// How chance has assigned the connection to the receiver, a candidate. Earlier builds send no Turn; the Unit is the client's
+	// address then, and the Weight the candidate's share. A receiver ignores such a Unit and Weight.
+	Turn   int     `json:"turn,omitempty"`   // the turn of the assignment (see turn in package handoff); 0: chance has not assigned it
+	Unit   string  `json:"unit,omitempty"`   // what was assigned: the connection or the client's address
+	Weight float64 `json:"weight,omitempty"` // the probability of the assignment
 }
 
 // WeightBody is the candidate's share of new connections before and after a step.

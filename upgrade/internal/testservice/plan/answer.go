@@ -48,3 +48,10 @@ func (a Answer) Is(sentinel error) bool { return slices.Contains(a.Sentinels, se
 func AcceptedBy(dir string, pid int) string {
 	return filepath.Join(dir, "accepted", strconv.Itoa(pid))
 }
+
+// Assignment is an answer of /assigned: what upgrade.Assigned returns for the connection of the request.
+type Assignment struct {
+	Unit   string
+	Weight float64
+	OK     bool
+}

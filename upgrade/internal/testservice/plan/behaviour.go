@@ -88,7 +88,14 @@ const (
 	BakeSteps      Judge = "steps"   // goes through Weights, and stays at each until the file "step" is removed
 	BakeHearsNews  Judge = "listen"  // passes when the candidate has published
 	BakeRejectNews Judge = "object"  // the subscriber returns an error
+	BakeBlueGreen  Judge = "blue green"
 )
+
+// Split is Options.Split of a service.
+type Split string
+
+// SplitAll gives the candidate every connection.
+const SplitAll Split = "all"
 
 // SmokeTest is Options.Smoke of a service.
 type SmokeTest string

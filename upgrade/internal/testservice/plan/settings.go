@@ -41,6 +41,7 @@ type Upgrading struct {
 	StuckAfter                         time.Duration
 	MaxGenerations                     int
 	Sticky                             bool
+	Split                              Split
 	MayClose                           []string
 	AllowPlain, AllowWrapper           bool
 	Version                            string
@@ -83,10 +84,11 @@ type Behaviour struct {
 	Verify          Verification
 	Smoke           SmokeTest
 	Bake            Judge
-	Weights         []float64 // the steps of BakeSteps
-	Lock            Lock      // the service holds a lock, its exclusive resource
-	Names           Names     // a service for datagrams beside HTTP
-	Drop            Drop      // when a generation that has begun as root becomes Nobody; default: never
+	Weights         []float64     // the steps of BakeSteps
+	Standby         time.Duration // of BakeBlueGreen
+	Lock            Lock          // the service holds a lock, its exclusive resource
+	Names           Names         // a service for datagrams beside HTTP
+	Drop            Drop          // when a generation that has begun as root becomes Nobody; default: never
 }
 
 // LongPath is a path of 100 bytes in dir.
