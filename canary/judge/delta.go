@@ -2,13 +2,12 @@ package judge
 
 import "slices"
 
-// A delta has less than 16 KiB: at most so many weights, so many units that are new, so many of the newest that were sent before,
-// and so many of the others.
+// The limits of a delta, so that a delta has less than 16 KiB.
 const (
-	deltaRows   = 16
-	deltaNew    = 250
-	deltaNewest = 150
-	deltaOlder  = 50
+	deltaRows   = 15  // weights above 0
+	deltaNew    = 250 // units that were not in a delta yet
+	deltaNewest = 150 // of the units that were in a delta, the newest ones
+	deltaOlder  = 50  // and others of these units
 )
 
 // An outbox has the units that this process has counted, and knows those that the deltas have had. A unit is in the outbox once
@@ -20,7 +19,7 @@ type outbox struct {
 	sent   []key // in the order of sending
 	newest int   // the newest units before this place are sent again next
 	older  int   // the next place of the units that are sent again in turn
-	row    int   // the next weight that is sent, if there are more than a delta has room for
+	row    int   // the place of the next weight that is sent, if there are more than a delta has room for
 }
 
 // add puts a unit into the outbox.
@@ -37,6 +36,25 @@ func (o *outbox) add(k key) {
 	} else {
 		o.others = append(o.others, k)
 	}
+}
+
+// rows returns the counters for a delta: first those at the weights that have had a request since, and then others in turn, as
+// the deltas that had them may be lost.
+func (o *outbox) rows(all []*step) (t tally) {
+	from := o.row
+	for _, changed := range []bool{true, false} {
+		for i := range all {
+			at := (from + i) % len(all)
+			if row := all[at].row(); len(t) < deltaRows && changed == (row.sum() != all[at].sent) {
+				*t.at(row.weight) = row
+				o.row = at + 1
+			}
+		}
+	}
+	for _, row := range t {
+		find(all, row.weight).sent = row.sum()
+	}
+	return t
 }
 
 // forget removes units.

@@ -74,3 +74,23 @@ func TestLostDeltaComesAgainSoon(t *testing.T) {
 		t.Errorf("the failures of a lost delta were known %d deltas later", n)
 	}
 }
+
+// The failures of requests without a unit reach the judge with the next delta, also if there are counters at many weights that
+// do not change any more. Those of lost deltas come later.
+func TestFailuresDoNotWaitBehindOldWeights(t *testing.T) {
+	judging, candidate := newJudge(t, judge.Options{}), newJudge(t, judge.Options{})
+	for i := range 60 {
+		bad(candidate, float64(i+1)/100, true, 1)
+	}
+	for range 4 {
+		candidate.Delta() // is lost
+	}
+	for i := range 60 {
+		bad(candidate, .61, true, 100)
+		ingest(t, judging, candidate.Delta())
+		if n := judging.Status().Canary.Bad; n < uint64(100*(i+1)) {
+			t.Fatalf("delta %d: the judge knows %d failures", i, n)
+		}
+	}
+	equalCounts(t, "60 deltas", judging, candidate)
+}

@@ -83,7 +83,17 @@ func TestBadCanaryIsFoundAsFastAsPublished(t *testing.T) {
 	}
 }
 
-// The same with enough runs for figures, and with a margin of 15 %.
+// A canary that fails in each of its requests is found after two of them in the median, beside a stable with 0.1 %. The
+// published table has 5 at a weight of 5 %, because it looks only after each 100 requests of both sides.
+func TestTotalFailureIsFoundAfterTwoRequests(t *testing.T) {
+	for _, weight := range []float64{.01, .05} {
+		if median, p95, power := detectMany(200, .001, 1, weight, 1, .01); median != 2 || p95 > 4 || power < 1 {
+			t.Errorf("weight %v: median %v, p95 %v, power %v", weight, median, p95, power)
+		}
+	}
+}
+
+// The detection table with enough runs for figures, and with a margin of 15 %.
 func TestDetectionTable(t *testing.T) {
 	if *simulations == 0 {
 		t.Skip("run with -midair.simulate=2000")

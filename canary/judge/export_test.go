@@ -47,3 +47,14 @@ func BadEvidence(a *Analysis) float64 {
 	t, _ := a.tally()
 	return shown(a.opts.Load().weigh(t, &a.memos).tests[badKind])
 }
+
+// RateOf is rateOf, of requests that have all ended.
+func RateOf(bad, requests, alpha float64) (lower, upper float64) {
+	return rateOf(bad, requests, requests, alpha)
+}
+
+// MaxSteps is the limit of the same name.
+const MaxSteps = maxSteps
+
+// Coarse is coarse.
+func Coarse(weight int) int { return coarse(weight) }

@@ -109,10 +109,10 @@ func (a *Analysis) takeOptions(s state) {
 	a.memos = memos{}
 }
 
-// Delta returns the counters of this process, the units that were not in a delta yet, and some older units again. The counters
-// and the units are for Ingest of the process that judges. That process sends deltas too: the other processes take over the
-// thresholds of the latency, which only a process with requests of stable can learn, and the limits of the units. Without them, a
-// process that has only requests of the canary counts no slow ones.
+// Delta returns the counters of this process that have changed, the units that were not in a delta yet, and some older ones. The
+// counters and the units are for Ingest of the process that judges. That process sends deltas too: the other processes take over
+// the thresholds of the latency, which only a process with requests of stable can learn, and the limits of the units. Without
+// them, a process that has only requests of the canary counts no slow ones.
 //
 // Call Delta in regular intervals, such as a second, in each process. A delta has less than 16 KiB if the salt has less than
 // 1 KiB. If more units have failed since the last delta than a delta has room for, the next deltas have the others: bad outcomes
@@ -123,11 +123,11 @@ func (a *Analysis) Delta() []byte {
 	s.flags = a.flags() &^ flagLatched
 	c := copied{sender: a.own, settled: a.own.settled, halved: a.own.halved}
 	all := a.own.list()
-	for range min(len(all), deltaRows) {
-		next := all[a.out.row%len(all)]
-		*c.rows.at(next.weight) = next.row()
-		a.out.row++
+	if len(all) > 0 && all[0].weight == 0 { // always: if weights are rounded, the judge has to know
+		c.rows = append(c.rows, all[0].row())
+		all = all[1:]
 	}
+	c.rows = append(c.rows, a.out.rows(all)...)
 	for _, k := range a.out.take() {
 		if f := a.units[k.kind].first[k.hash]; f.from == a.own {
 			s.units = append(s.units, entry{key: k, first: f})

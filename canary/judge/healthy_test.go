@@ -29,6 +29,28 @@ type world struct {
 	// settle and late are for worlds in which a bad request takes late of the side, instead of its own duration.
 	settle time.Duration
 	late   map[bool]time.Duration
+	// counted is for worlds in which the share is counted out: of each block of requests whose weights add up to 1, chance chooses
+	// one, as package upgrade does with connections.
+	counted bool
+}
+
+// A counter counts out the requests of the canary.
+type counter struct{ sum, place float64 }
+
+func (c *counter) draw(rng *rand.Rand, weight float64) (canary bool) {
+	from := c.sum
+	c.sum += weight
+	canary = from <= c.place && c.place < c.sum
+	if c.sum < 1 {
+		return canary
+	}
+	c.sum-- // the interval of the request may end in the next block, which must not choose the request again
+	if !canary && rng.Float64() < c.sum/from {
+		c.place = c.sum * rng.Float64()
+		return true
+	}
+	c.place = c.sum + (1-c.sum)*rng.Float64()
+	return canary
 }
 
 func at(weight float64) func(float64) float64 { return func(float64) float64 { return weight } }
@@ -127,6 +149,15 @@ var worlds = []world{
 	{name: "latency, no units", requests: 4000, weight: ramp, next: func(rng *rand.Rand, _ float64) request {
 		return request{unit: -1, took: time.Duration(1e8 * math.Exp(.5*rng.NormFloat64()))}
 	}},
+	{name: "rising with each request", requests: 8000, weight: func(done float64) float64 { return .001 + done/2 },
+		next: fails(constant(.05))},
+	{name: "rising with each request, other delays, settled", requests: 8000, settle: 31 * time.Second,
+		weight: func(done float64) float64 { return .02 + done/2 }, next: fails(constant(1)),
+		late: map[bool]time.Duration{true: time.Second, false: 30 * time.Second}},
+	{name: "counted connections", requests: 40_000, weight: ramp, next: fails(constant(.01)), counted: true},
+	{name: "counted connections of which half fail", requests: 4000, weight: ramp, next: fails(constant(.5)), counted: true},
+	{name: "counted connections that all fail", requests: 4000, weight: ramp, next: fails(constant(1)), counted: true},
+	{name: "counted connections at 25 %", requests: 4000, weight: at(.25), next: fails(constant(.3)), counted: true},
 	{name: "other delays, settled", requests: 40_000, weight: ramp, next: fails(constant(.01)),
 		settle: 31 * time.Second, late: map[bool]time.Duration{true: time.Second, false: 30 * time.Second}},
 }
@@ -142,13 +173,16 @@ func (w world) run(t testing.TB, salt string, seed uint64, keys []string) (a ala
 	}
 	rng := rand.New(rand.NewPCG(seed, 4))
 	z := new(zTest)
+	count := &counter{place: rng.Float64()}
 	waiting := map[bool][]judge.Outcome{} // bad outcomes that are reported later, by side
 	for i := range w.requests {
 		done := float64(i) / float64(w.requests)
 		r := w.next(rng, done)
 		o := judge.Outcome{Weight: w.weight(done), Result: r.result, Took: r.took, Began: time.Duration(i) * 10 * ms}
 		o.Canary = rng.Float64() < o.Weight
-		if r.unit >= 0 {
+		if w.counted {
+			o.Unit, o.Canary = fmt.Sprint("connection ", i), count.draw(rng, o.Weight)
+		} else if r.unit >= 0 {
 			o.Unit = keys[r.unit]
 			o.Canary = cohort.In(salt, o.Unit, o.Weight)
 		} else if r.unit < -1 {

@@ -65,6 +65,10 @@ func TestStatesThatNoProcessWritesAreRefused(t *testing.T) {
 		}
 		return c
 	}
+	var many tally
+	for weight := range 2*maxSteps + 1 {
+		many = append(many, row(weight, 1))
+	}
 	x := newSender("x")
 	unit := func(hash uint64) entry { return entry{key: key{hash: hash}, first: first{weight: 5, from: x}} }
 	with := func(rows ...count) func(*state) {
@@ -77,6 +81,7 @@ func TestStatesThatNoProcessWritesAreRefused(t *testing.T) {
 		"no limit":            func(s *state) { s.limits[badKind] = 0 },
 		"a weight twice":      with(row(5, 1), row(5, 2)),
 		"falling weights":     with(row(5, 1), row(4, 2)),
+		"too many weights":    func(s *state) { s.senders = []copied{{sender: x, rows: many}} },
 		"sums overflow":       with(row(5, math.MaxUint64)),
 		"a process twice":     func(s *state) { s.senders = []copied{{sender: x}, {sender: x}} },
 		"a unit twice":        func(s *state) { s.units = []entry{unit(1), unit(1)} },

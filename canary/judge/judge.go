@@ -45,7 +45,7 @@ func New(salt string, opts Options) (*Analysis, error) {
 
 func newAnalysis(salt string, opts Options) *Analysis {
 	a := &Analysis{
-		salt: salt, hashing: "judge\x01" + salt, given: opts, latency: newLatency(opts.Slow), ledger: newLedger(),
+		salt: salt, hashing: "judge\x01" + salt, given: opts, latency: newLatency(opts.Slow, opts.Fast), ledger: newLedger(),
 	}
 	a.own = newSender(rand.Text())
 	a.senders[a.own.id] = a.own
@@ -75,16 +75,15 @@ func (a *Analysis) Observe(o Outcome) (changed bool) {
 		return false
 	}
 	a.seen(o.Began)
-	if !o.Running {
-		a.own.at(weight).n[requestsOf(o.Canary)].Add(1)
-	}
+	at := a.draws(weight, o.Canary)
+	at.ended(&o)
 	if o.Unit != "" && !a.keyed.Load() {
 		a.keyed.Store(true)
 	}
 	if set == 0 {
 		return false
 	}
-	e := event{hash: a.hash(o.Unit), set: set, first: a.first(o.Began, weight, o.Canary)}
+	e := event{hash: a.hash(o.Unit), set: set, first: a.first(o.Began, at.weight, o.Canary)}
 	settle := a.opts.Load().Settle
 	if settle == 0 {
 		return a.count(e)
@@ -93,6 +92,15 @@ func (a *Analysis) Observe(o Outcome) (changed bool) {
 		a.late.Add(1)
 	}
 	return a.wait(e)
+}
+
+// draws returns the counters for a request that was drawn by a weight.
+func (a *Analysis) draws(weight int, canary bool) *step {
+	at := a.own.draws(weight)
+	if at.weight != weight {
+		a.own.at(0).n[roundedOf(canary)].Add(1)
+	}
+	return at
 }
 
 // every is how often an assignment without a unit is reported as a change: each time would be a Verdict for each request.
@@ -111,8 +119,12 @@ func (a *Analysis) Assigned(unit string, weight float64, canary bool, now time.D
 		return false
 	}
 	a.seen(now)
+	at := a.draws(w, canary)
+	if at.weight != w {
+		return false
+	}
 	if hash == 0 {
-		return a.own.at(w).n[eventsOf(assigned, canary)].Add(1)%every == 0
+		return at.n[eventsOf(assigned, canary)].Add(1)%every == 0
 	}
 	if hash >= a.units[assigned].limit.Load() || a.recent.has(hash, now) {
 		return false
@@ -256,4 +268,12 @@ func (a *Analysis) decide(e evidence, noPass string) Verdict {
 		return Pass
 	}
 	return Inconclusive
+}
+
+// Counts returns the counts of both sides at all weights together, as in Status.
+func (a *Analysis) Counts() (stable, canary Counts) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t, _ := a.tally()
+	return t.side(false), t.side(true)
 }

@@ -83,6 +83,9 @@ func TestRecorderDoesNotAllocate(t *testing.T) {
 			t.Errorf("%s: %v allocations", name, n)
 		}
 	}
+	if n := testing.AllocsPerRun(100, func() { j.BadRate() }); n != 0 {
+		t.Errorf("BadRate: %v allocations", n)
+	}
 }
 
 // A good outcome is counted while the lock of the evidence is held.

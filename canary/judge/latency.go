@@ -22,7 +22,7 @@ type cuts [4]time.Duration
 // soon it failed. If only slow requests were events, a canary that repairs requests which fail at once would look slow. A request
 // that is still running at the threshold is an event. As a threshold never changes, and was known before the request was counted,
 // its event is one like a failure, and logE tests it without any assumption about the distribution of the latency.
-func (c *cuts) exceeded(o Outcome) (set uint) {
+func (c *cuts) exceeded(o *Outcome) (set uint) {
 	for i, cut := range c {
 		if cut == 0 || o.Reported >= cut {
 			continue
@@ -38,13 +38,14 @@ func (c *cuts) exceeded(o Outcome) (set uint) {
 // A latency learns the thresholds from the first durations of good requests of stable, and never changes a threshold after that.
 // If thresholds moved, the first event of a unit would depend on when the unit had come.
 type latency struct {
+	fast   time.Duration // the least threshold
 	cuts   atomic.Pointer[cuts]
 	n      atomic.Int64 // durations that have a place in sample
 	sample [baseline]atomic.Int64
 }
 
-func newLatency(absolute time.Duration) *latency {
-	l := new(latency)
+func newLatency(absolute, fast time.Duration) *latency {
+	l := &latency{fast: fast}
 	l.cuts.Store(&cuts{len(cuts{}) - 1: absolute})
 	return l
 }
@@ -69,7 +70,7 @@ func (l *latency) learned() (c cuts) {
 	sorted := l.durations()
 	slices.Sort(sorted)
 	for i, q := range quantiles {
-		c[i] = sorted[int(math.Ceil(q*float64(len(sorted))))-1]
+		c[i] = max(l.fast, sorted[int(math.Ceil(q*float64(len(sorted))))-1])
 	}
 	return c
 }

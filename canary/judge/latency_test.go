@@ -160,3 +160,14 @@ func TestCanaryThatRepairsErrorsIsNoRegression(t *testing.T) {
 		}
 	}
 }
+
+// Where stable needs microseconds, no threshold is less than Fast, and with a negative Fast the quantiles are the thresholds.
+func TestThresholdsAreNotLessThanFast(t *testing.T) {
+	for fast, want := range map[time.Duration]time.Duration{0: 5 * ms, 2 * ms: 2 * ms, -1: 20 * time.Microsecond} {
+		j := newJudge(t, judge.Options{Fast: fast})
+		took(j, false, 20*time.Microsecond, judge.Baseline)
+		if got := j.Thresholds(); len(got) != 3 || got[0] != want || got[2] != want {
+			t.Errorf("with %v the thresholds are %v, want %v", fast, got, want)
+		}
+	}
+}

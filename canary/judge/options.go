@@ -20,6 +20,10 @@ type Options struct {
 	// Slow is an absolute threshold of the latency, beside the median, the 90 % and the 99 % quantile of the first 1,000 good
 	// requests of stable. Default: none.
 	Slow time.Duration `json:"slow,omitempty"`
+	// Fast is how long a request may take that is never slow: a threshold that stable gives is Fast at least. Where stable needs
+	// microseconds, a difference of some microseconds is found with certainty, and matters to nobody. Slow may be less. Default:
+	// 5 ms. Negative: none.
+	Fast time.Duration `json:"fast"`
 	// Settle is the time after the beginning of a request at which its events are counted, by a call of Settle. Choose the longest
 	// timeout of a request. With the default of 0, events are counted at once: if the sides fail after different times, a
 	// Regression can be wrong, and there is no Pass.
@@ -30,6 +34,7 @@ func defaults(o *Options) {
 	o.Alpha = cmp.Or(o.Alpha, .01)
 	o.Tolerance = cmp.Or(o.Tolerance, 1.25)
 	o.SlowTolerance = cmp.Or(o.SlowTolerance, 1.1)
+	o.Fast = cmp.Or(o.Fast, 5*time.Millisecond)
 }
 
 func (o Options) check() error {

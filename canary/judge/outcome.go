@@ -17,13 +17,15 @@ type Outcome struct {
 	// Unit is the key by which the request was routed. It is empty if the request was drawn on its own.
 	Unit string
 	// Weight is the weight of the canary by which this request was routed. At a weight of 0 or 1 there is no evidence. Each weight
-	// has its own counters, so raise the weight in steps, and not with each request.
+	// has its own counters, so raise the weight in steps, and not with each request: after 64 weights, further ones are rounded
+	// up. (See Status.Rounded.)
 	Weight float64
 	// Canary is the side that the request was routed to, also if stable has answered in the end.
 	Canary bool
 	// Result is good, bad, or a panic.
 	Result Result
-	// Began is when the request began, by a clock that is the same for all processes of a rollout.
+	// Began is when the request began, by a clock that is the same for all processes of a rollout: the time since the start of the
+	// host, for example.
 	Began time.Duration
 	// Took is the duration of the request until now.
 	Took time.Duration
@@ -36,7 +38,7 @@ type Outcome struct {
 }
 
 // kinds returns the set of the kinds of events that an outcome has, for the thresholds of the latency.
-func (o Outcome) kinds(c *cuts) (set uint) {
+func (o *Outcome) kinds(c *cuts) (set uint) {
 	switch o.Result {
 	case Good:
 	case Panicked:

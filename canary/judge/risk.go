@@ -1,17 +1,31 @@
 package judge
 
-import "math"
+import (
+	"fmt"
+	"math"
+)
 
 // A Risk is how often requests of the canary have an event, divided by how often requests of stable have one.
 type Risk struct {
-	// Estimate is the most likely relative risk. It is 0 if the canary has had no event, or if stable has had none, and with
-	// units.
+	// Estimate is the most likely relative risk. It is 0 if a side has had no event, if there are units, and if Status.Rounded is
+	// above 0.
 	Estimate float64 `json:"estimate,omitempty"`
 	// Lower and Upper are the ends of an interval that has the true relative risk with a probability of at least 1 - alpha, at all
-	// times together. An Upper of 0 means that there is no upper end yet. With units there is no Upper, and Lower is 0 or at
-	// least 1.
+	// times together. An Upper of 0 means that there is no upper end yet. With units, and if weights are rounded, there is no
+	// Upper, and Lower is 0 or at least 1.
 	Lower float64 `json:"lower"`
 	Upper float64 `json:"upper,omitempty"`
+}
+
+// String returns the risk as "risk 8.2 (3.1 to 21)". An estimate or an end that is not known is a question mark.
+func (r Risk) String() string {
+	known := func(x float64) string {
+		if x == 0 {
+			return "?"
+		}
+		return fmt.Sprintf("%.3g", x)
+	}
+	return fmt.Sprintf("risk %s (%.3g to %s)", known(r.Estimate), r.Lower, known(r.Upper))
 }
 
 // Relative risks outside of these limits are of no interest to anybody.
@@ -27,14 +41,16 @@ const (
 // With units, only a Lower of at least 1 is right. Each unit counts once, so the units that can still fail run out, and sooner on
 // the worse side. In the end all units have failed, and the counts are those of the weight, whatever the risk is. So the counts
 // show a risk that is nearer to 1 than the risk of a request.
-func riskOf(at []labels, alpha float64, keyed bool) (r Risk) {
+//
+// If weights are rounded up, the lower end alone is right as well.
+func riskOf(at []labels, alpha float64, lowerOnly bool) (r Risk) {
 	need := math.Log(2 / alpha)
 	if lower, ok := bisect(func(r0 float64) bool { return logE(at, r0, rises) < need }); !ok {
 		r.Lower = greatestRisk
-	} else if lower > leastRisk && (!keyed || lower >= 1) {
+	} else if lower > leastRisk && (!lowerOnly || lower >= 1) {
 		r.Lower = lower
 	}
-	if keyed {
+	if lowerOnly {
 		return r
 	}
 	r.Estimate = estimate(at)

@@ -56,7 +56,7 @@ func (s state) encode() []byte {
 	for _, x := range []float64{s.peak, s.opts.Alpha, s.opts.Tolerance, s.opts.SlowTolerance} {
 		b = binary.BigEndian.AppendUint64(b, math.Float64bits(x))
 	}
-	for _, d := range append([]time.Duration{s.opts.Slow, s.opts.Settle, s.began}, s.cuts[:]...) {
+	for _, d := range append([]time.Duration{s.opts.Slow, s.opts.Fast, s.opts.Settle, s.began}, s.cuts[:]...) {
 		b = binary.BigEndian.AppendUint64(b, uint64(d))
 	}
 	b = binary.BigEndian.AppendUint16(b, uint16(len(s.sample)))
@@ -114,7 +114,7 @@ func decode(data []byte) (s state, err error) {
 	for _, x := range []*float64{&s.peak, &s.opts.Alpha, &s.opts.Tolerance, &s.opts.SlowTolerance} {
 		*x = math.Float64frombits(r.Uint64())
 	}
-	for _, d := range []*time.Duration{&s.opts.Slow, &s.opts.Settle, &s.began} {
+	for _, d := range []*time.Duration{&s.opts.Slow, &s.opts.Fast, &s.opts.Settle, &s.began} {
 		*d = time.Duration(r.Uint64())
 	}
 	for i := range s.cuts {
@@ -209,8 +209,9 @@ func (s state) check() error {
 }
 
 func (c copied) check() error {
-	if c.halved > 64 || len(c.waiting) > maxPending {
-		return fmt.Errorf("%d events wait, after the limit was halved %d times", len(c.waiting), c.halved)
+	if c.halved > 64 || len(c.waiting) > maxPending || len(c.rows) > 2*maxSteps {
+		return fmt.Errorf("%d events wait, after the limit was halved %d times, and counters at %d weights",
+			len(c.waiting), c.halved, len(c.rows))
 	}
 	for i, row := range c.rows {
 		if row.weight >= scale || i > 0 && row.weight <= c.rows[i-1].weight {

@@ -3,6 +3,7 @@ package judge_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -38,11 +39,21 @@ func marshal(t testing.TB, j *judge.Analysis) []byte {
 	return data
 }
 
+// text returns all of a status.
+func text(t testing.TB, s judge.Status) string {
+	t.Helper()
+	all, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(all)
+}
+
 // same fails if the evidence of the two is not the same to the last bit.
 func same(t testing.TB, what string, one, other *judge.Analysis) {
 	t.Helper()
-	if a, b := one.Status(), other.Status(); fmt.Sprint(a) != fmt.Sprint(b) {
-		t.Errorf("%s:\n%+v\n%+v", what, a, b)
+	if a, b := text(t, one.Status()), text(t, other.Status()); a != b {
+		t.Errorf("%s:\n%s\n%s", what, a, b)
 	}
 	if !bytes.Equal(marshal(t, one), marshal(t, other)) {
 		t.Errorf("%s: the states are not the same", what)
@@ -131,8 +142,8 @@ func equalCounts(t testing.TB, what string, got, want *judge.Analysis) {
 	t.Helper()
 	g, w := got.Status(), want.Status()
 	g.Peak, w.Peak = 0, 0
-	if fmt.Sprint(g) != fmt.Sprint(w) {
-		t.Errorf("%s:\n%+v\nwant\n%+v", what, g, w)
+	if got, want := text(t, g), text(t, w); got != want {
+		t.Errorf("%s:\n%s\nwant\n%s", what, got, want)
 	}
 }
 

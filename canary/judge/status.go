@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"fmt"
 	"math"
 	"time"
 )
@@ -22,8 +23,9 @@ type Status struct {
 	Stable  Counts         `json:"stable"`
 	Canary  Counts         `json:"canary"`
 	Weights []WeightCounts `json:"weights,omitempty"`
-	// Risk is the relative risk of a bad outcome.
+	// Risk is the relative risk of a bad outcome, and Rate is the share of bad outcomes of the canary alone.
 	Risk Risk `json:"risk"`
+	Rate Rate `json:"rate"`
 	// Tests are the tests, whose Evidence is combined to the Evidence above.
 	Tests []Test `json:"tests"`
 	// Pass is the evidence that the canary is not twice as bad as stable. At PassAt the verdict can be Pass, if NoPass is empty:
@@ -39,6 +41,10 @@ type Status struct {
 	Waiting int    `json:"waiting,omitempty"`
 	Late    uint64 `json:"late,omitempty"`
 	Halved  int    `json:"halved,omitempty"`
+	// Rounded is the number of outcomes and assignments at further weights when a process had counters of 64 weights. These weights
+	// were rounded up to two digits, so that Evidence is less than it would be at the exact weights. If Rounded is above 0, there
+	// is no Pass, the assignment is not tested, and Risk has neither an Estimate nor an Upper.
+	Rounded uint64 `json:"rounded,omitempty"`
 	// OtherThresholds is true if another process has counted for other thresholds of the latency. These events are left out.
 	OtherThresholds bool `json:"other_thresholds,omitempty"`
 }
@@ -106,13 +112,13 @@ func (a *Analysis) Status() Status {
 	s := Status{
 		Verdict: a.decide(e, noPass), Options: *opts,
 		Evidence: shown(e.all), Peak: shown(a.peak), AmberAt: 1 / math.Sqrt(opts.Alpha), RegressionAt: 1 / opts.Alpha,
-		Risk: riskOf(t.labels(badKind), opts.Alpha, a.keyed.Load()),
+		Risk: riskOf(t.labels(badKind), opts.Alpha, a.keyed.Load() || t.rounded() > 0), Rate: a.rate(opts.Alpha),
 		Pass: shown(e.pass), PassAt: 1 / beta, NoPass: noPass,
 		Assignment: Assignment{
 			Stable: t.sum(eventsOf(assigned, false)), Canary: t.sum(eventsOf(assigned, true)),
 			Evidence: shown(e.assignment), SuspendedAt: suspectAt,
 		},
-		Late: a.late.Load(), Halved: a.own.halved, OtherThresholds: a.mixed,
+		Late: a.late.Load(), Halved: a.own.halved, Rounded: t.rounded(), OtherThresholds: a.mixed,
 	}
 	for _, from := range a.senders {
 		s.Waiting += len(from.waiting)
@@ -127,6 +133,27 @@ func (a *Analysis) Status() Status {
 		}
 	}
 	return s
+}
+
+// String returns the verdict and its reasons in a line for a log. With units, the numbers of bad outcomes are those of units, and
+// the rate is that of requests.
+func (s Status) String() string {
+	weights := "no weights"
+	if n := len(s.Weights); n > 0 {
+		weights = fmt.Sprintf("weights of %.4g to %.4g %%", 100*s.Weights[0].Weight, 100*s.Weights[n-1].Weight)
+	}
+	return fmt.Sprintf("%v: evidence %.4g (needs %.4g), %v, canary %d bad of %d, stable %d bad of %d, %v, %s",
+		s.Verdict, s.Evidence, s.RegressionAt, s.Risk,
+		s.Canary.Bad, s.Canary.Requests, s.Stable.Bad, s.Stable.Requests, s.Rate, weights)
+}
+
+// BadRate returns Lower and Upper of Status.Rate. It is cheap enough to be called after each bad outcome: a guard can roll back
+// when lower is above a limit, and a step can go on when upper is below a limit, though there is no Pass.
+func (a *Analysis) BadRate() (lower, upper float64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	r := a.rate(a.opts.Load().Alpha)
+	return r.Lower, r.Upper
 }
 
 // shown returns the evidence of a logarithm. JSON has no infinity.
@@ -178,6 +205,8 @@ func (a *Analysis) noPass(t tally, exact bool) string {
 		return "events are counted at once: Options.Settle is 0"
 	case t.leftOut(false)+t.leftOut(true) > 0:
 		return "requests are left out"
+	case t.rounded() > 0:
+		return "weights are rounded up: there were more than 64"
 	case t.unended():
 		return "fewer than 90 % of the assigned requests of a side have ended"
 	case !exact:

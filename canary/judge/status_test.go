@@ -90,6 +90,21 @@ func TestDetectableIsWhatWouldHaveBeenDetected(t *testing.T) {
 	}
 }
 
+// A program that gets a status as JSON reads the verdict back, and a text that names none is refused.
+func TestVerdictIsReadBackFromItsText(t *testing.T) {
+	for v := judge.Inconclusive; v <= judge.Regression; v++ {
+		text, err := json.Marshal(judge.Status{Verdict: v})
+		var s judge.Status
+		if err != nil || json.Unmarshal(text, &s) != nil || s.Verdict != v {
+			t.Errorf("%v is read back as %v", v, s.Verdict)
+		}
+	}
+	got := judge.Amber
+	if err := got.UnmarshalText([]byte("green")); err == nil || !strings.Contains(err.Error(), `"green"`) || got != judge.Amber {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
 // The status is JSON for any counts: an evidence that a float cannot hold is shown as the greatest number.
 func TestStatusIsJSON(t *testing.T) {
 	j := newJudge(t, judge.Options{})
@@ -155,5 +170,28 @@ func TestLowerEndWithUnitsIsAtLeastOne(t *testing.T) {
 	}
 	if r := j.Status().Risk; r.Lower < 1 || r.Estimate != 0 || r.Upper != 0 {
 		t.Errorf("got %+v", r)
+	}
+}
+
+// A status is a line that an operator can read, with all that has decided.
+func TestStatusIsALineOfALog(t *testing.T) {
+	j := newJudge(t, judge.Options{})
+	bad(j, .05, true, 41)
+	took(j, true, 1, 771)
+	bad(j, .05, false, 12)
+	took(j, false, 1, 15_388)
+	j.Observe(judge.Outcome{Weight: .01})
+	for name, row := range map[string]struct {
+		j    *judge.Analysis
+		want string
+	}{
+		"regression": {j, "regression: evidence 7.033e+35 (needs 100), risk 64.9 (21.2 to 267), canary 41 bad of 812, " +
+			"stable 12 bad of 15401, rate 5.05 % (2.42 to 8.75 %), weights of 1 to 5 %"},
+		"nothing": {newJudge(t, judge.Options{}), "inconclusive: evidence 1 (needs 100), risk ? (0 to ?), canary 0 bad of 0, " +
+			"stable 0 bad of 0, rate 0 % (0 to 100 %), no weights"},
+	} {
+		if got := row.j.Status().String(); got != row.want {
+			t.Errorf("%s:\n%s\nwant\n%s", name, got, row.want)
+		}
 	}
 }

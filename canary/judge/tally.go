@@ -11,6 +11,14 @@ type count struct {
 	n      [counters]uint64
 }
 
+// sum returns the sum of all counters, which changes whenever one of them does.
+func (c count) sum() (n uint64) {
+	for _, x := range c.n {
+		n += x
+	}
+	return n
+}
+
 // A tally has a count for each weight, in the order of the weights. The evidence is a function of a tally, so two processes with
 // the same tally have the same evidence to the last bit. Sums of floats would depend on the order of the events.
 type tally []count
@@ -69,6 +77,16 @@ func (t tally) leftOut(canary bool) uint64 {
 		return 0
 	}
 	return t[0].n[requestsOf(canary)]
+}
+
+// rounded returns the number of outcomes and assignments at a weight that was rounded up. If there are any, only the evidence for
+// a relative risk above a limit is to be trusted (see coarse). There is no Pass, the interval of the risk has no upper end, and
+// the assignment is not tested.
+func (t tally) rounded() uint64 {
+	if len(t) == len(t.drawn()) {
+		return 0
+	}
+	return t[0].n[roundedOf(false)] + t[0].n[roundedOf(true)]
 }
 
 // unended reports whether fewer than 90 % of the requests that were assigned to a side have ended. Requests without a unit are

@@ -40,6 +40,16 @@ func (v Verdict) String() string {
 // MarshalText returns the text of String.
 func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
+// UnmarshalText reads the text of String.
+func (v *Verdict) UnmarshalText(text []byte) error {
+	i := slices.Index(verdicts, string(text))
+	if i < 0 {
+		return fmt.Errorf("judge: there is no verdict %q", text)
+	}
+	*v = Verdict(i)
+	return nil
+}
+
 const (
 	// beta is the probability with which a canary of passRisk times the bad outcomes gets a Pass.
 	beta     = .05
@@ -122,6 +132,9 @@ func (o Options) weigh(t tally, m *memos) (e evidence) {
 	}
 	e.pass = m.pass.logE(t.labels(badKind), passRisk, passFalls)
 	seen := t.labels(assigned)
+	if t.rounded() > 0 {
+		seen = nil
+	}
 	e.assignment = logAdd(m.more.logE(seen, 1, rises), m.less.logE(seen, 1, falls)) - math.Ln2
 	return e
 }
