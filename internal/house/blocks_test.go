@@ -18,6 +18,7 @@ var packages = map[string]string{
 	"upgrade": module + "upgrade", "certs": module + "upgrade/certs", "drain": module + "drain", "grpcdrain": module + "drain/grpcdrain",
 	"flags": module + "flags", "flagstest": module + "flags/flagstest", "httpflags": module + "flags/httpflags",
 	"otelflags": module + "flags/otelflags", "canary": module + "canary", "otelcanary": module + "canary/otelcanary",
+	"rollout":    module + "canary/rollout",
 	"grpccanary": module + "canary/grpccanary", "echopb": module + "examples/grpcserver/echopb", "session": module + "session",
 	"openfeature": "github.com/open-feature/go-sdk/openfeature", "grpc": "google.golang.org/grpc", "credentials": "google.golang.org/grpc/credentials",
 }
