@@ -113,3 +113,18 @@ func BenchmarkCall(b *testing.B) {
 		run(w.name, w.calls(b))
 	}
 }
+
+// BenchmarkConnContext is a call over loopback, without ConnContext and with it.
+func BenchmarkConnContext(b *testing.B) {
+	for name, opts := range map[string][]grpc.ServerOption{"plain": nil, "with": grpccanary.ConnContext(nil, withConn)} {
+		b.Run(name, func(b *testing.B) {
+			s := newServer(b, opts...)
+			echopb.RegisterEchoServer(s, v1)
+			client := echopb.NewEchoClient(s.dial())
+			b.ReportAllocs()
+			for b.Loop() {
+				say(client)
+			}
+		})
+	}
+}

@@ -31,7 +31,22 @@
 // # Outcomes
 //
 // Options.Observe and Options.Bad get an outcome of each call, and of each stream when the stream ends. Request.URL.Path is the
-// full method, Status is the HTTP status that google.rpc.Code names for the code (200 for OK), and Bytes is 0.
+// full method, Status is the HTTP status that google.rpc.Code names for the code (200 for OK), and Bytes is 0. Options.Begin is
+// called before each attempt of a call, and before each stream.
+//
+// # A new process
+//
+// The judge of a new process, Processes of package rollout, needs the outcome and the connection of each call. [ConnContext] puts
+// the connection into the contexts of calls. A Router without a Weight only observes: all calls go to the one implementation.
+//
+//	judged, err := grpccanary.NewRouter(canary.Options{Name: "release", Begin: ro.Begin, Observe: ro.Observe})
+//	…
+//	gs := grpc.NewServer(append(grpccanary.ConnContext(creds, ro.ConnContext),
+//		grpc.ChainUnaryInterceptor(judged.UnaryInterceptor), grpc.ChainStreamInterceptor(judged.StreamInterceptor))...)
+//
+// Put its interceptors before all others, whose errors count then. A stream counts at its end, also one that lasts for hours:
+// Options.Ignore of the rollout may leave streams and probes out by URL.Path. The request has no Header there, as no option of the
+// Router looks at the metadata, but the metadata is in the context.
 //
 // # Rescue
 //

@@ -87,3 +87,36 @@ func ExampleRouter_UnaryInterceptor() {
 	fmt.Println(rt.UnaryInterceptor(context.Background(), &echopb.SayRequest{}, info, handler))
 	// Output: the answer of the side canary <nil>
 }
+
+// A peerService answers with the network of the connection.
+type peerService struct{ echopb.UnimplementedEchoServer }
+
+func (peerService) Say(ctx context.Context, _ *echopb.SayRequest) (*echopb.SayReply, error) {
+	c := ctx.Value(exampleKey{}).(net.Conn)
+	return &echopb.SayReply{Text: c.LocalAddr().Network()}, nil
+}
+
+type exampleKey struct{}
+
+// A call knows its connection.
+func ExampleConnContext() {
+	gs := grpc.NewServer(grpccanary.ConnContext(nil, func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx, exampleKey{}, c)
+	})...)
+	echopb.RegisterEchoServer(gs, peerService{})
+
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	go gs.Serve(ln) // ends with Stop
+	defer gs.Stop()
+	cc, err := grpc.NewClient(ln.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer cc.Close()
+	r, err := echopb.NewEchoClient(cc).Say(context.Background(), &echopb.SayRequest{})
+	fmt.Println("the call came by", r.GetText(), err)
+	// Output: the call came by tcp <nil>
+}
