@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"strings"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -17,14 +16,12 @@ import (
 	"github.com/midair-go/midair/drain"
 	"github.com/midair-go/midair/examples/grpcserver/echopb"
 	"github.com/midair-go/midair/examples/internal/failing"
-	"github.com/midair-go/midair/examples/internal/steps"
 )
 
 // echo is the service. Every answer carries headers that name the process that gave it.
 type echo struct {
 	echopb.UnimplementedEchoServer
 	header map[string]string
-	meter  *steps.Meter
 	fail   *failing.Mode
 }
 
@@ -100,14 +97,10 @@ func (e *echo) tagCall(ctx context.Context, req any, _ *grpc.UnaryServerInfo, ne
 	if err := grpc.SetHeader(ctx, metadata.New(e.header)); err != nil {
 		return nil, err
 	}
-	began := time.Now()
-	err := e.bad(ctx)
-	var reply any
-	if err == nil {
-		reply, err = next(ctx, req)
+	if err := e.bad(ctx); err != nil {
+		return nil, err
 	}
-	e.meter.Record(time.Since(began), err != nil)
-	return reply, err
+	return next(ctx, req)
 }
 
 // bad is what a bad release does to a call.

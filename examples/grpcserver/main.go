@@ -5,7 +5,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -21,11 +20,11 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/midair-go/midair/canary"
+	"github.com/midair-go/midair/canary/rollout"
 	"github.com/midair-go/midair/drain"
 	"github.com/midair-go/midair/drain/grpcdrain"
 	"github.com/midair-go/midair/examples/internal/admin"
 	"github.com/midair-go/midair/examples/internal/failing"
-	"github.com/midair-go/midair/examples/internal/steps"
 	"github.com/midair-go/midair/upgrade"
 )
 
@@ -40,7 +39,7 @@ type config struct {
 	grace, propagation             time.Duration
 	timeout, soak                  time.Duration
 	canary                         float64
-	steps                          steps.Plan
+	steps                          rollout.Steps
 	fail                           failing.Mode
 }
 
@@ -50,7 +49,7 @@ type serverStatus struct {
 	Drain   drain.Status   `json:"drain"`
 	Canary  canary.Status  `json:"canary"`
 
-	Steps *steps.Progress `json:"steps,omitempty"` // of a progressive upgrade
+	Release rollout.Status `json:"release"` // of the last progressive upgrade
 }
 
 func main() {
@@ -72,7 +71,7 @@ func main() {
 	flag.DurationVar(&c.timeout, "upgrade-timeout", time.Minute, "how long a new process may take to be prepared")
 	flag.DurationVar(&c.soak, "soak", time.Second, "how long both processes accept before the commit")
 	flag.Float64Var(&c.canary, "canary", 0, "`share` of the calls that the new echo gets, from 0 to 1; metadata canary: true gets it")
-	flag.Var(&c.steps, "steps", "make upgrades progressive by `plan`, such as 5%:10s,25%:10s,100%:10s, in place of -soak")
+	flag.Var(&c.steps, "steps", "make upgrades progressive by `plan`, such as 5%:10s,25%:10s:1000,100%:10s, in place of -soak")
 	flag.Var(&c.fail, "fail", "be a bad release; `how` is one of "+failing.Names())
 	flag.Parse()
 	if err := run(context.Background(), c); err != nil {
@@ -84,19 +83,20 @@ func main() {
 // run is the service.
 func run(ctx context.Context, c config) error {
 	c.fail.BeforeNew()
-	meter := new(steps.Meter)
-	judge := steps.NewJudge(c.steps, meter)
-	if len(c.steps) > 0 {
-		c.soak = 0 // steps take its place
+	var up *upgrade.Upgrader
+	release, err := c.newRelease(func(name string, message []byte) error { return up.Broadcast(name, message) })
+	if err != nil {
+		return err
 	}
-	up, err := upgrade.New(upgrade.Options{
-		Version: version, PIDFile: c.pidFile, Bake: judge.Bake(),
-		Soak: cmp.Or(c.soak, -1), Timeout: c.timeout, AbortGrace: c.grace,
+	up, err = upgrade.New(upgrade.Options{
+		Version: version, PIDFile: c.pidFile, Bake: c.bake(release),
+		Soak: c.soakTime(), Timeout: c.timeout, AbortGrace: c.grace,
 	})
 	if err != nil {
 		return err
 	}
 	defer up.Close()
+	up.OnBroadcast("release", release.Ingest)
 	c.fail.AfterNew(up)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -104,9 +104,13 @@ func run(ctx context.Context, c config) error {
 	if err != nil {
 		return err
 	}
-	e := &echo{header: identity(up.Status()), meter: meter, fail: &c.fail}
+	e := &echo{header: identity(up.Status()), fail: &c.fail}
 	calls, hs := new(grpcdrain.Observer), health.NewServer()
-	gs := grpc.NewServer(grpc.StatsHandler(calls), grpc.UnaryInterceptor(e.tagCall), grpc.StreamInterceptor(e.tagStream))
+	opts, err := e.options(release)
+	if err != nil {
+		return err
+	}
+	gs := grpc.NewServer(append(opts, grpc.StatsHandler(calls))...)
 	srv := grpcdrain.NewServer(gs, drain.Options{Grace: c.grace, Propagation: c.propagation})
 	srv.Observe(calls)
 	srv.SetHealth(hs)
@@ -119,7 +123,7 @@ func run(ctx context.Context, c config) error {
 	adm, err := admin.Listen(up, admin.Options{
 		Addr: c.admin, Grace: c.grace, Stop: stop,
 		Status: func() any {
-			return serverStatus{up.Status(), srv.Core().Status(), rt.Core().Status(), judge.Progress()}
+			return serverStatus{up.Status(), srv.Core().Status(), rt.Core().Status(), release.Status()}
 		},
 	})
 	if err != nil {
@@ -134,7 +138,7 @@ func run(ctx context.Context, c config) error {
 		}
 		// This ends when it is written: serving does not wait for a log.
 		go slog.Info("serving", "addr", ln.Addr().String(), "version", version, "generation", who.Generation, "pid", who.PID)
-		go meter.Report(ctx, up) // ends when this process is no candidate any more
+		go release.Report(ctx) // ends with ctx
 		return adm.Beside(ctx, func(ctx context.Context) error { return srv.Serve(ctx, c.fail.Listener(ctx, ln)) })
 	})
 }

@@ -209,7 +209,7 @@ func TestAdminRefuses(t *testing.T) {
 func TestAdminAddress(t *testing.T) {
 	s := startSite(t, "-admin", "127.0.0.1:0")
 	addr := s.WaitOutput(patience, "msg=admin addr=")
-	var status siteStatus
+	var status siteView
 	err := admin.NewClient(addr).Status(t.Context(), &status)
 	if err != nil || status.Upgrade.PID != s.mainPID() {
 		t.Errorf("%+v, %v", status, err)

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/midair-go/midair/canary/rollout"
 	"github.com/midair-go/midair/examples/internal/failing"
-	"github.com/midair-go/midair/examples/internal/steps"
 )
 
 // fail is the default of -fail. Set with -ldflags "-X main.fail=check" it makes a binary that is bad by itself.
@@ -26,7 +26,7 @@ type config struct {
 	flags, sessions                string
 	tlsCert, tlsKey                string
 	grace, upgradeTimeout, soak    time.Duration
-	steps                          steps.Plan
+	steps                          rollout.Steps
 	fail                           failing.Mode
 }
 

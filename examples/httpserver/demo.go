@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -29,18 +30,19 @@ var (
 	v3     = release{version: "v3", fail: "check", about: "bad: it fails its own check"}
 	v4     = release{version: "v4", fail: "after-ready", about: "bad: it exits when it should begin to serve"}
 	v5     = release{version: "v5", fail: "slow=150ms", about: "bad: it works, and is slow"}
-	builds = []release{v1, v2, v3, v4, v5}
+	v6     = release{version: "v6", fail: "errors=0.02", about: "bad: it answers 2 of 100 requests with an error"}
+	builds = []release{v1, v2, v3, v4, v5, v6}
 )
 
-// plan is how an upgrade goes: the new process gets a growing share of the connections.
-const plan = "10%:500ms,50%:500ms,100%:500ms"
+// plan is how an upgrade goes: the new process gets a growing share of the connections, each for a time and a number of requests.
+const plan = "10%:2s:300,50%:1s:500,100%:500ms"
 
 // How long the service is left alone between two upgrades and may take to end, and the number of clients.
 const (
 	restTime     = 700 * time.Millisecond
 	endLimit     = 8 * time.Second // more than -grace
-	keptClients  = 6
-	freshClients = 2
+	keptClients  = 4
+	freshClients = 6 // chance assigns each of their connections, so each of their requests is evidence
 	guests       = 4
 )
 
@@ -121,7 +123,7 @@ func (d *demo) build(ctx context.Context, dir string) (err error) {
 	return nil
 }
 
-// play is the story: serve, upgrade by steps, give half of the visitors the new cart, try three bad releases, go back to
+// play is the story: serve, upgrade by steps, give half of the visitors the new cart, try four bad releases, go back to
 // where it began, and give the new cart to all.
 func (d *demo) play(ctx context.Context) error {
 	d.load = startLoad(d.service.addr, v1.version+" serves", keptClients, freshClients)
@@ -150,6 +152,8 @@ func (d *demo) story(ctx context.Context) error {
 		func() error { return d.bad(ctx, v2, v4) },
 		func() error { return d.rest(ctx, v2) },
 		func() error { return d.bad(ctx, v2, v5) },
+		func() error { return d.rest(ctx, v2) },
+		func() error { return d.bad(ctx, v2, v6) },
 		func() error { return d.rest(ctx, v2) },
 		func() error { return d.good(ctx, v2, v1) },
 		func() error { return d.rest(ctx, v1) },
@@ -203,8 +207,28 @@ func (d *demo) upgrade(ctx context.Context, name string, to release) (string, ti
 		return "", 0, err
 	}
 	begin := time.Now()
+	watching, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { d.watch(watching, name) }) // ends with stop
 	out, err := d.service.admin.Replace(ctx, "/upgrade")
-	return describe(out), time.Since(begin), err
+	took := time.Since(begin)
+	stop()
+	watch.Wait()
+	return describe(out), took, err
+}
+
+// watch says twice a second what the judge of an upgrade has seen, and at the end why the judge takes the release back.
+func (d *demo) watch(ctx context.Context, name string) {
+	for going := true; going; {
+		going = sleep(ctx, time.Second/2) == nil
+		var s siteView
+		switch err := d.service.admin.Status(context.WithoutCancel(ctx), &s); {
+		case err != nil:
+		case s.judging(), !going && s.Release.State == "rolled back":
+			d.out.say(name, s.Release.String())
+			name = ""
+		}
+	}
 }
 
 // finish stops the service and shows what became of every request.
@@ -239,7 +263,10 @@ func (d *demo) stop() (failed []string) {
 
 // verdict says what is wrong with the sum of all requests.
 func verdict(total phase, losses []string) []string {
-	answered := total.answered[v1.version] + total.answered[v2.version] + total.answered[v5.version] // v5 answers, late
+	answered := 0
+	for _, r := range []release{v1, v2, v5, v6} { // v5 answers late, and v6 now and then with an error
+		answered += total.answered[r.version]
+	}
 	if total.lost == 0 && answered == total.sent {
 		return nil
 	}

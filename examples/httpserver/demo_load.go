@@ -148,7 +148,7 @@ func (c *client) run() {
 	}
 }
 
-// ask sends one request and takes nothing but its own id for an answer.
+// ask sends one request and takes nothing but its own id for an answer, or an error that v6 was built to answer with.
 func (c *client) ask(id string) (version string, err error) {
 	header := "X-Request-Id: " + id
 	if c.fresh {
@@ -160,6 +160,7 @@ func (c *client) ask(id string) (version string, err error) {
 	}
 	version = resp.Header.Get("X-Version")
 	switch {
+	case byBadRelease(resp):
 	case resp.StatusCode != http.StatusOK:
 		return version, fmt.Errorf("%s from %s", resp.Status, cmp.Or(version, "nobody"))
 	case body != id:
@@ -169,6 +170,11 @@ func (c *client) ask(id string) (version string, err error) {
 		c.hangUp()
 	}
 	return version, nil
+}
+
+// byBadRelease reports whether an answer is an error that a bad release was built to answer with.
+func byBadRelease(resp *http.Response) bool {
+	return resp.StatusCode == http.StatusInternalServerError && resp.Header.Get("X-Version") == v6.version
 }
 
 // wire speaks HTTP/1.1 on a bare connection, and keeps it as long as the server does: net/http would try some requests

@@ -21,13 +21,16 @@ type browser struct {
 	cookie string // name=value; empty: none yet
 }
 
-// get asks for a path and wants 200.
+// get asks for a path and wants 200. A request that a bad release answers with an error is sent again.
 func (b *browser) get(path string) (http.Header, string, error) {
 	request := "GET " + path + " HTTP/1.1\r\nHost: " + b.addr + "\r\n"
 	if b.cookie != "" {
 		request += "Cookie: " + b.cookie + "\r\n"
 	}
 	resp, body, err := b.exchange(request + "\r\n")
+	for err == nil && byBadRelease(resp) {
+		resp, body, err = b.exchange(request + "\r\n")
+	}
 	if err != nil {
 		b.hangUp()
 		return nil, "", fmt.Errorf("%s: %w", path, err)
@@ -169,7 +172,7 @@ func (vs *visitors) stop() (counts []int) {
 }
 
 // The moments of the table, and which of them have to be alike.
-var moments = []string{"at 0 %", "at 50 %", "3 upgrades later", "at 100 %"}
+var moments = []string{"at 0 %", "at 50 %", "5 upgrades later", "at 100 %"}
 
 // verdict says what is wrong with what a visitor has seen.
 func (v *visitor) verdict(count int) []string {
@@ -216,7 +219,7 @@ func (d *demo) weigh(ctx context.Context, from, to string, weight float64) error
 		return err
 	}
 	err = d.service.until(ctx, "the canary has a weight of "+to, func() bool {
-		var s siteStatus
+		var s siteView
 		err := d.service.admin.Status(ctx, &s)
 		return err == nil && s.Canary.Weight == weight
 	})

@@ -85,7 +85,7 @@ func TestVisitorTable(t *testing.T) {
 		marks("stable"),
 	}, []int{1200, 1199, 1200})
 	want := "" +
-		"\nvisitor   at 0 %   at 50 %   3 upgrades later   at 100 %      answers    count\n" +
+		"\nvisitor   at 0 %   at 50 %   5 upgrades later   at 100 %      answers    count\n" +
 		"1         stable   canary    canary             canary          1,200    1,200\n" +
 		"2         stable   canary    stable             canary          1,200    1,199\n" +
 		"3         stable                                                1,200    1,200\n"

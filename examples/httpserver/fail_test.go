@@ -89,6 +89,8 @@ func TestFailOfTheFirst(t *testing.T) {
 		{"after-ready", "/version", 200},
 		{"after-commit=1ms", "/version", 200},
 		{"leak-fd", "/version", 200},
+		{"leak-memory=1", "/version", 200},
+		{"cart-errors=1", "/cart", 200},
 	} {
 		s := startSite(t, "-fail="+c.fail)
 		r, err := oneShot().Get("http://" + s.addr + c.path)

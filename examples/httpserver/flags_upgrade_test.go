@@ -107,7 +107,7 @@ func (f *flagTrial) untilNoticed() {
 	if f.disk.broken != "" {
 		what = f.disk.broken
 	}
-	var st siteStatus
+	var st siteView
 	ok := testutil.Within(patience, func() bool {
 		st = f.status()
 		over, state := f.disk.now.Load()-began > 2*noticing, st.Flags.State

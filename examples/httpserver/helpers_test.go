@@ -233,7 +233,7 @@ func (s *site) later(ctx context.Context, path string) <-chan reply {
 	return replies
 }
 
-func (s *site) status() (st siteStatus) {
+func (s *site) status() (st siteView) {
 	s.t.Helper()
 	r, err := s.operate(context.Background(), "GET", "/status")
 	if err == nil {

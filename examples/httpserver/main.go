@@ -22,9 +22,9 @@ import (
 
 	"github.com/midair-go/midair/canary"
 	"github.com/midair-go/midair/canary/otelcanary"
+	"github.com/midair-go/midair/canary/rollout"
 	"github.com/midair-go/midair/drain"
 	"github.com/midair-go/midair/examples/internal/admin"
-	"github.com/midair-go/midair/examples/internal/steps"
 	"github.com/midair-go/midair/flags"
 	"github.com/midair-go/midair/session"
 	"github.com/midair-go/midair/upgrade"
@@ -84,16 +84,20 @@ func first(args []string) string {
 // run is the service: what has to be opened, how it is served, and in which order it ends.
 func run(ctx context.Context, c config) error {
 	c.fail.BeforeNew()
-	meter := new(steps.Meter)
-	judge := steps.NewJudge(c.steps, meter)
-	up, err := upgrade.New(upgrade.Options{
-		Version: version, PIDFile: c.pidFile, Bake: judge.Bake(),
+	var up *upgrade.Upgrader
+	release, err := c.newRelease(func(name string, message []byte) error { return up.Broadcast(name, message) })
+	if err != nil {
+		return err
+	}
+	up, err = upgrade.New(upgrade.Options{
+		Version: version, PIDFile: c.pidFile, Bake: c.bake(release),
 		Soak: c.soakTime(), Timeout: c.upgradeTimeout, AbortGrace: c.grace,
 	})
 	if err != nil {
 		return err
 	}
 	defer up.Close()
+	up.OnBroadcast("release", release.Ingest)
 	c.fail.AfterNew(up)
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -109,11 +113,16 @@ func run(ctx context.Context, c config) error {
 	sm := session.NewManager(session.Dir(c.sessions), session.Options{})
 	up.Keep("keys", sm.Keys())
 	up.Check("sessions", sm.Ready)
-	shop, kill := newShop(ff, sm), killSwitch(c.flags, up)
-	cart := canary.NewRouter(shop.with(cartV1), shop.with(cartV2), canary.Options{
-		Name: "cart-v2", Weight: ff.Weight("cart-v2", 0), Kill: kill, // the flag moves it, until somebody kills it
+	kill := killSwitch(c.flags, up)
+	ro, err := newCartRollout(ff, kill, up)
+	if err != nil {
+		return err
+	}
+	shop, spans := newShop(ff, sm, ro.Weight), otelcanary.Spans("cart-v2", version, up.Status().Generation)
+	cart := canary.NewRouter(shop.with(cartV1), c.fail.Cart(shop.with(cartV2)), canary.Options{
+		Name: "cart-v2", Salt: ro.Salt(), Weight: ro.Weight, Kill: kill, // flags move it, until it is worse
 		Key: sm.Cohort, SideInContext: true, // a visitor stays on one side, and flags know which
-		Observe: otelcanary.Spans("cart-v2", version, up.Status().Generation),
+		Begin: ro.Begin, Observe: func(o canary.Outcome) { ro.Observe(o); spans(o) },
 	})
 	up.Keep("cart", cart)
 
@@ -132,9 +141,11 @@ func run(ctx context.Context, c config) error {
 	}
 	web := drain.NewServer(hs, drain.Options{Grace: c.grace, Move: up.Move, Rebalance: up.Rebalance(), Hurry: up.Hurry()})
 	adm, err := admin.Listen(up, admin.Options{
-		Addr: c.admin, Grace: c.grace, Stop: stop, Page: adminPage(), Actions: actions(kill, ff),
+		Addr: c.admin, Grace: c.grace, Stop: stop, Page: adminPage(), Actions: actions(kill, ff, release, ro),
 		Status: func() any {
-			return siteStatus{up.Status(), web.Status(), cart.Status(), ff.Status(), kill.Status(), judge.Progress()}
+			return siteStatus{
+				up.Status(), web.Status(), cart.Status(), ff.Status(), kill.Status(), release.Status(), ro.Status(),
+			}
 		},
 	})
 	if err != nil {
@@ -142,13 +153,16 @@ func run(ctx context.Context, c config) error {
 	}
 	who := newIdentity(up.Status())
 	site := newSite(who, sitePage(who, adm.Curl(), c.flags), web.Readiness(), sm.Middleware(http.HandlerFunc(count)), sm.Middleware(cart))
-	hs.Handler = admin.Tag(up.Status(), meter.Middleware(c.fail.Middleware(site)))
+	hs.ConnContext = release.ConnContext
+	hs.Handler = admin.Tag(up.Status(), release.Handler(c.fail.Middleware(site)))
 	return up.Run(ctx, func(ctx context.Context) error {
 		if err := c.announce(ctx, ln.Addr(), who); err != nil {
 			return err
 		}
-		go meter.Report(ctx, up) // ends when this process is no candidate any more
-		return adm.Beside(ctx, func(ctx context.Context) error { return c.serve(ctx, web, c.fail.Listener(ctx, ln)) })
+		go release.Report(ctx) // ends with ctx
+		return ro.beside(ctx, func() error {
+			return adm.Beside(ctx, func(ctx context.Context) error { return c.serve(ctx, web, c.fail.Listener(ctx, ln)) })
+		})
 	})
 }
 
@@ -161,7 +175,8 @@ type siteStatus struct {
 
 	Kill canary.KillStatus `json:"kill"`
 
-	Steps *steps.Progress `json:"steps,omitempty"` // of a progressive upgrade
+	Release rollout.Status `json:"release"` // of the last progressive upgrade
+	Rollout rollout.Status `json:"rollout"` // of the new cart
 }
 
 // soakTime is how long both processes accept before the commit. Steps take its place.

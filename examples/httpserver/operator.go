@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/midair-go/midair/canary"
+	"github.com/midair-go/midair/canary/rollout"
 	"github.com/midair-go/midair/examples/internal/admin"
 	"github.com/midair-go/midair/flags"
 	"github.com/midair-go/midair/upgrade"
@@ -42,13 +43,16 @@ func killSwitch(flagFile string, up *upgrade.Upgrader) *canary.KillSwitch {
 	return k
 }
 
-// actions are what an operator can do to the canary and to the flags.
-func actions(kill *canary.KillSwitch, ff *flags.Flags) admin.Actions {
+// actions are what an operator can do to the canary, to the flags, and to the rollouts.
+func actions(kill *canary.KillSwitch, ff *flags.Flags, release *rollout.Processes, cart *cartRollout) admin.Actions {
 	return admin.Actions{
 		"kill":     func(q url.Values) error { return kill.Kill(q.Get("reason")) },
 		"revive":   func(q url.Values) error { return kill.Revive(q.Get("reason")) },
 		"override": func(q url.Values) error { return override(ff, q) },
 		"restore":  func(q url.Values) error { return restore(ff, q) },
+		"pause":    operate(release, cart, (*rollout.Rollout).Pause),
+		"resume":   operate(release, cart, (*rollout.Rollout).Resume),
+		"promote":  operate(release, cart, (*rollout.Rollout).Promote),
 	}
 }
 

@@ -15,8 +15,8 @@ import (
 	"github.com/midair-go/midair/session"
 )
 
-// defaultFlags is what a flag file is created with. Each flag in it is used: cart-v2 is the weight of the canary, banner
-// and dark-mode change the page, and all of them can be asked for.
+// defaultFlags is what a flag file is created with. Each flag in it is used: cart-v2 is the weight of the canary, cart-v2.plan
+// moves the weight by steps once it is enabled, banner and dark-mode change the page, and all of them can be asked for.
 //
 //go:embed flags.default.json
 var defaultFlags string
@@ -33,13 +33,15 @@ type shop struct {
 	types  sync.Map // string to flagType: how a flag was evaluated the last time
 }
 
-// newShop returns a shop whose flags are evaluated for the visitors of sm.
-func newShop(ff *flags.Flags, sm *session.Manager) *shop {
+// newShop returns a shop whose flags are evaluated for the visitors of sm. The weight is that of the new cart.
+func newShop(ff *flags.Flags, sm *session.Manager, weight func() float64) *shop {
 	s := &shop{
-		ff: ff, cohort: sm.Cohort, client: ff.Client(), weight: ff.Weight("cart-v2", 0),
+		ff: ff, cohort: sm.Cohort, client: ff.Client(), weight: weight,
 		banner: ff.StringFlag("banner", ""), dark: ff.BoolFlag("dark-mode", false),
 	}
-	for key, t := range map[string]flagType{"cart-v2": asNumber, "banner": asString, "dark-mode": asBool, "limits": asObject} {
+	for key, t := range map[string]flagType{
+		"cart-v2": asNumber, "cart-v2.plan": asObject, "banner": asString, "dark-mode": asBool, "limits": asObject,
+	} {
 		s.types.Store(key, t)
 	}
 	return s

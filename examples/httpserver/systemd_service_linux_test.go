@@ -86,7 +86,7 @@ func (d *deployed) show(property string) string {
 func (d *deployed) status() (upgrade.Status, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	var s siteStatus
+	var s siteView
 	err := admin.NewClient("unix:"+d.root+d.admin).Status(ctx, &s)
 	return s.Upgrade, err
 }

@@ -79,7 +79,7 @@ func TestUpgradeWithBrokenFlags(t *testing.T) {
 		s.serving(generation)
 		st := s.status()
 		kept := generation != 5 // one flag is bad then, and the rest of the file is served
-		if st.Canary.Weight != 0.5 || !strings.HasPrefix(st.Flags.State, "stale: ") || st.Flags.Kept != kept || st.Flags.Flags != 4 {
+		if st.Canary.Weight != 0.5 || !strings.HasPrefix(st.Flags.State, "stale: ") || st.Flags.Kept != kept || st.Flags.Flags != 5 {
 			t.Errorf("generation %d: %+v, %+v", generation, st.Canary, st.Flags)
 		}
 		if r := s.ask("GET", "/readyz", ""); r.status != 200 || r.generation() != generation {

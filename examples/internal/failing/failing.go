@@ -20,12 +20,13 @@ import (
 )
 
 // Mode is a way to be bad, as a flag such as "errors=0.2". Its zero value is a good release. It acts in a process that is
-// an upgrade; errors, slow and panic act in every process.
+// an upgrade; errors, slow, panic and cart-errors act in every process.
 type Mode struct {
 	name     string // empty: a good release
 	delay    time.Duration
 	share    float64
-	upgraded bool // this process is an upgrade
+	most     int64 // requests, before the process is killed
+	upgraded bool  // this process is an upgrade
 	up       *upgrade.Upgrader
 	leaked   *leak
 }
@@ -33,7 +34,8 @@ type Mode struct {
 // modes and what each needs behind an equals sign.
 var modes = []struct{ name, needs string }{
 	{"start", ""}, {"check", ""}, {"hang", ""}, {"after-ready", ""}, {"leak-fd", ""},
-	{"after-commit", "2s"}, {"slow", "200ms"}, {"errors", "0.2"}, {"panic", "0.1"},
+	{"after-commit", "2s"}, {"slow", "200ms"}, {"errors", "0.2"}, {"panic", "0.1"}, {"cart-errors", "0.02"},
+	{"leak-memory", "1000"},
 }
 
 // Names lists all modes, each with an example of what it needs.
@@ -74,7 +76,11 @@ func (m *Mode) setValue(value string) (err error) {
 		if m.delay, err = time.ParseDuration(value); err == nil && m.delay < 0 {
 			err = errors.New("negative")
 		}
-	case "errors", "panic":
+	case "leak-memory":
+		if m.most, err = strconv.ParseInt(value, 10, 64); err == nil && m.most <= 0 {
+			err = errors.New("not above 0")
+		}
+	case "errors", "panic", "cart-errors":
 		if m.share, err = strconv.ParseFloat(value, 64); err == nil && !(m.share >= 0 && m.share <= 1) {
 			err = errors.New("not between 0 and 1")
 		}
@@ -188,14 +194,44 @@ func (m *Mode) Request(ctx context.Context) error {
 		return errors.New("this release is bad: it answers with errors")
 	case m.name == "leak-fd" && m.upgraded:
 		m.leaked.another()
+	case m.name == "leak-memory" && m.upgraded:
+		m.leaked.memory(m.most)
 	}
 	return nil
 }
 
-// leak keeps descriptors that nobody needs.
+// Cart is what goes wrong with the new cart only.
+func (m *Mode) Cart(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if m.name == "cart-errors" && rand.Float64() < m.share {
+			http.Error(w, "this cart is bad: it answers with errors", http.StatusInternalServerError)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// leak keeps descriptors and memory that nobody needs.
 type leak struct {
 	mu    sync.Mutex
 	files []*os.File // without this the garbage collector would close them
+	pages [][]byte
+}
+
+// memory keeps a page of memory for each request. At the last request, the process ends as if the kernel had killed it for lack
+// of memory.
+func (l *leak) memory(most int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pages = append(l.pages, make([]byte, 4096))
+	if int64(len(l.pages)) < most {
+		return
+	}
+	slog.Error("this release is bad", "how", "leaks memory, and is killed")
+	if p, err := os.FindProcess(os.Getpid()); err == nil {
+		_ = p.Kill() // cannot fail for this process
+	}
+	select {} // the process is killed
 }
 
 func (l *leak) another() {

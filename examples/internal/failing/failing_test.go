@@ -2,6 +2,8 @@ package failing
 
 import (
 	"context"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -19,7 +21,7 @@ func TestModesAreRead(t *testing.T) {
 			t.Errorf("%q cannot be taken back: %v", name, err)
 		}
 	}
-	for _, bad := range []string{"nonsense", "check=1", "errors", "errors=2", "errors=NaN", "panic=-1", "slow=fast", "after-commit=-1s"} {
+	for _, bad := range []string{"nonsense", "check=1", "errors", "errors=2", "errors=NaN", "panic=-1", "cart-errors=2", "leak-memory=0", "leak-memory=x", "slow=fast", "after-commit=-1s"} {
 		var m Mode
 		if err := m.Set(bad); err == nil || !strings.Contains(err.Error(), strings.Split(bad, "=")[0]) {
 			t.Errorf("%q: %v", bad, err)
@@ -31,6 +33,7 @@ func TestModesAreRead(t *testing.T) {
 func TestRequestsMeetTheMode(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "good", "errors=1": "error", "errors=0": "good", "panic=1": "panic", "panic=0": "good", "check": "good", "leak-fd": "good",
+		"cart-errors=1": "good", "leak-memory=1": "good",
 	} {
 		var m Mode
 		if err := m.Set(text); err != nil {
@@ -55,6 +58,21 @@ func TestRequestsMeetTheMode(t *testing.T) {
 			t.Error("it waits for a client that has gone")
 		}
 	})
+}
+
+// Only the new cart meets what is wrong with the cart.
+func TestCartMeetsItsMode(t *testing.T) {
+	for text, want := range map[string]int{"": 200, "cart-errors=1": 500, "cart-errors=0": 200, "errors=1": 200} {
+		var m Mode
+		if err := m.Set(text); err != nil {
+			t.Fatal(err)
+		}
+		w := httptest.NewRecorder()
+		m.Cart(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, httptest.NewRequest("GET", "/cart", nil))
+		if w.Code != want {
+			t.Errorf("%q: %d, want %d", text, w.Code, want)
+		}
+	}
 }
 
 func meet(ctx context.Context, m *Mode) (what string) {

@@ -1,9 +1,0 @@
-package steps_test
-
-import (
-	"testing"
-
-	"github.com/midair-go/midair/internal/testutil"
-)
-
-func TestMain(m *testing.M) { testutil.Main(m, nil) }
