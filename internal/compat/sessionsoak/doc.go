@@ -1,3 +1,3 @@
 // Package sessionsoak replaces a service again and again while visitors count in their sessions, and restarts the engine under
-// the sessions meanwhile.
+// the sessions meanwhile. A second service goes through all ways of a release: see TestHybridReleaseLosesNothing.
 package sessionsoak
