@@ -65,7 +65,7 @@ func TestTalksOutliveTheCandidate(t *testing.T) {
 	for _, how := range []string{"kill", "stop", "abort"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
-			r := startTalks(t, func(s *plan.Settings) { byWeights(0.01, 1)(s); s.Silence = time.Second })
+			r := startTalks(t, func(s *plan.Settings) { byWeights(0, 1)(s); s.Silence = time.Second }) // at 0 none moves
 			all := speakers(t, r, 20)
 			done := r.BeginUpgrade()
 			r.AtStep(0)
