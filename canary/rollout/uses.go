@@ -41,7 +41,7 @@ type uses struct {
 }
 
 // add counts an outcome of the canary if of is true, else of stable. It reports whether there was room for the name.
-func (u *uses) add(name string, of, bad bool) bool {
+func (u *uses) add(name string, onCanary, bad bool) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.all == nil {
@@ -57,7 +57,7 @@ func (u *uses) add(name string, of, bad bool) bool {
 		return false
 	}
 	side := 0
-	if of {
+	if onCanary {
 		side = 2
 	}
 	if bad {
