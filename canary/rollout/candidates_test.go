@@ -2,6 +2,7 @@ package rollout_test
 
 import (
 	"context"
+	"errors"
 	"math"
 	"net"
 	"net/http"
@@ -204,5 +205,28 @@ func TestProcessesNeedTheAssignmentAndABroadcast(t *testing.T) {
 	}
 	if _, err = rollout.NewProcesses(rollout.Options{Logger: quiet}, all); err == nil || !strings.Contains(err.Error(), "has no Broadcast") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// If a bake ends before the rollout, because the candidate has died or an operator has decided, the rollout ends too, and says why.
+func TestRolloutEndsWithTheBake(t *testing.T) {
+	for reason, cause := range map[string]error{"an operator": errors.New("an operator"), "the candidate has died": nil} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newProcesses(t, rollout.Options{Steps: step(.5, time.Hour)})
+			ctx, end := context.WithCancelCause(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- p.Bake(ctx, &candidate{}) }() // ends with ctx
+			time.Sleep(time.Minute)
+			if s := p.Status(); s.State != rollout.Ramping || s.Weight != .5 {
+				t.Fatalf("the rollout is %v with a weight of %v", s.State, s.Weight)
+			}
+			end(cause)
+			if err := <-done; err == nil {
+				t.Error("the bake has passed")
+			}
+			if s := p.Status(); s.State != rollout.Aborted || s.Weight != 0 || !strings.Contains(s.Reason, reason) {
+				t.Errorf("the rollout is %v with a weight of %v: %s", s.State, s.Weight, s.Reason)
+			}
+		})
 	}
 }
