@@ -78,27 +78,24 @@ func (c *callers) publishLatch(reason string) {
 	}
 }
 
-// tell passes decisions to Options.Decided, also those just before Run ends: their context ends after tellLimit.
+// tell passes decisions to Options.Decided, also those just before Run ends: their context ends tellLimit after ctx.
 func (c *callers) tell(ctx context.Context) {
+	told, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { // ends with told
+		_ = pause(told, tellLimit)
+		cancel()
+	})()
 	for ended := false; !ended; {
 		changed := c.control.change()
 		ended = ctx.Err() != nil
-		c.tellNews(ctx, ended)
+		for _, d := range c.control.take(toTell) {
+			c.call("Decided", func() { c.opts.Decided(told, d) })
+		}
 		select {
 		case <-ctx.Done():
 		case <-changed:
 		}
-	}
-}
-
-func (c *callers) tellNews(ctx context.Context, ended bool) {
-	if ended {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), tellLimit)
-		defer cancel()
-	}
-	for _, d := range c.control.take(toTell) {
-		c.call("Decided", func() { c.opts.Decided(ctx, d) })
 	}
 }
 

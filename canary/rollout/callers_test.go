@@ -155,6 +155,23 @@ func TestNoStepEndsWhileSetWeightFails(t *testing.T) {
 	})
 }
 
+// Decided has 5 s when Run is about to end, also for a call that began before.
+func TestDecidedHasTimeWhenRunEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var lasted time.Duration
+		ended := time.Now() // of the bubble, in which no time passes until Run ends
+		s := newSite(t, rollout.Options{Decided: func(ctx context.Context, _ rollout.Decision) {
+			<-ctx.Done()
+			lasted = time.Since(ended)
+		}})
+		synctest.Wait() // Decided was called
+		s.stop()
+		if lasted != 5*time.Second {
+			t.Errorf("the context of Decided has ended %v after that of Run", lasted)
+		}
+	})
+}
+
 // Decided that blocks or panics delays only its next call: the log has the rollback, and the latch reaches the other processes.
 func TestDecidedThatBlocksDelaysNothingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -110,7 +110,7 @@ type Options struct {
 
 	// Decided is called after each decision of this process, in the order of the decisions, by a goroutine of Run: for a webhook,
 	// for example. A call that has not returned delays the next call, and the end of Run, and nothing else; at most the last 50
-	// decisions wait. For the decisions just before the end of Run, the context ends 5 s later. Default: none.
+	// decisions wait. When Run or Bake is about to end, the context lasts for another 5 s. Default: none.
 	Decided func(context.Context, Decision)
 	// Opinion asks an external judge, in the process that decides, by a goroutine of Run. The Opinion may lower the weight, hold
 	// the rollout, or take the canary back; it cannot raise the weight above that of the step. A panic counts as a hold. Default:
