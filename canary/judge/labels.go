@@ -11,6 +11,9 @@ type labels struct {
 	canary, stable float64
 }
 
+// maxFactors is the number of factors that a test may have.
+const maxFactors = 9
+
 // A factor on the relative risk r0 of the null hypothesis makes an alternative.
 type factor struct{ m, log float64 }
 
@@ -62,7 +65,8 @@ func logE(at []labels, r0 float64, factors []factor) float64 {
 	if canary, stable := total(at); canary+stable == 0 {
 		return 0
 	}
-	logs := make([]float64, len(factors))
+	var room [maxFactors]float64
+	logs := room[:len(factors)]
 	for i, f := range factors {
 		for _, l := range at {
 			if n := l.canary + l.stable; n > 0 {

@@ -26,6 +26,7 @@ type ledger struct {
 	units   [kinds]units
 	recent  recent
 	out     outbox
+	room    [2]tally // of the last call of tally
 }
 
 // newLedger returns an empty ledger.
@@ -138,34 +139,37 @@ func (l *ledger) joinUnits(other *units, kind int) {
 	l.trim(kind)
 }
 
-// tally returns the sums over all processes. exact is false if counters have changed while they were read, several times.
+// tally returns the sums over all processes, which are valid until the next call. exact is false if counters have changed while they were read, several times.
 //
 // Requests without units are counted without a lock. If a goroutine was interrupted between reading the counters of stable and
 // those of the canary, the canary would have events of a later time, and a Regression from them could not be taken back. If two
 // readings in turn are the same, no counter has changed between them, as counters only rise: both are the counts of one moment.
 // If this never happens, the last reading is used: the canary is read before stable, and so has no events that are later.
 func (l *ledger) tally() (t tally, exact bool) {
-	t = l.read()
+	l.read(0)
+	last := 0
 	for range 3 {
-		again := l.read()
-		if exact = slices.Equal(t, again); exact {
+		last = 1 - last
+		l.read(last)
+		if exact = slices.Equal(l.room[0], l.room[1]); exact {
 			break
 		}
-		t = again
 	}
+	t = l.room[last]
 	for kind := range l.units {
 		l.units[kind].addTo(&t, kind)
 	}
+	l.room[last] = t
 	return t, exact
 }
 
-// read returns the sums of the counters, and reads those of the canary first.
-func (l *ledger) read() tally {
-	t := make(tally, 0, 8)
+// read reads the sums of the counters into a room, those of the canary first.
+func (l *ledger) read(room int) {
+	t := l.room[room][:0]
 	for _, canary := range []bool{true, false} {
 		for _, s := range l.senders {
 			t.add(&s.steps, canary)
 		}
 	}
-	return t
+	l.room[room] = t
 }

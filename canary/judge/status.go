@@ -3,6 +3,7 @@ package judge
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -104,16 +105,33 @@ var names = [assigned]string{"bad", "panic", "p50", "p90", "p99", "slow"}
 
 // Status returns the evidence, after a call of Verdict.
 func (a *Analysis) Status() Status {
+	s, t, e := a.evidence()
+	s.Risk = riskOf(t.labels(nil, badKind), s.Options.Alpha, a.keyed.Load() || t.rounded() > 0)
+	s.Stable, s.Canary = t.side(false), t.side(true)
+	for _, c := range t.drawn() {
+		s.Weights = append(s.Weights, WeightCounts{Weight: float64(c.weight) / scale, Stable: c.side(false), Canary: c.side(true)})
+	}
+	for kind := range assigned {
+		if s.Options.shareOf(kind) > 0 {
+			s.Tests = append(s.Tests, a.test(kind, t, e, s.Options))
+		}
+	}
+	return s
+}
+
+// evidence returns the part of a Status that needs the lock, and what the rest is computed from. The rest takes a hundred times as
+// long, and the verdict about a bad outcome should not wait for it.
+func (a *Analysis) evidence() (s Status, t tally, e evidence) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	t, exact := a.tally()
+	t = slices.Clone(t)
 	opts, noPass := a.opts.Load(), a.noPass(t, exact)
-	e := opts.weigh(t, &a.memos)
-	s := Status{
+	e = opts.weigh(t, &a.memos)
+	s = Status{
 		Verdict: a.decide(e, noPass), Options: *opts,
 		Evidence: shown(e.all), Peak: shown(a.peak), AmberAt: 1 / math.Sqrt(opts.Alpha), RegressionAt: 1 / opts.Alpha,
-		Risk: riskOf(t.labels(badKind), opts.Alpha, a.keyed.Load() || t.rounded() > 0), Rate: a.rate(opts.Alpha),
-		Pass: shown(e.pass), PassAt: 1 / beta, NoPass: noPass,
+		Rate: a.rate(opts.Alpha), Pass: shown(e.pass), PassAt: 1 / beta, NoPass: noPass,
 		Assignment: Assignment{
 			Stable: t.sum(eventsOf(assigned, false)), Canary: t.sum(eventsOf(assigned, true)),
 			Evidence: shown(e.assignment), SuspendedAt: suspectAt,
@@ -123,16 +141,7 @@ func (a *Analysis) Status() Status {
 	for _, from := range a.senders {
 		s.Waiting += len(from.waiting)
 	}
-	s.Stable, s.Canary = t.side(false), t.side(true)
-	for _, c := range t.drawn() {
-		s.Weights = append(s.Weights, WeightCounts{Weight: float64(c.weight) / scale, Stable: c.side(false), Canary: c.side(true)})
-	}
-	for kind := range assigned {
-		if opts.shareOf(kind) > 0 {
-			s.Tests = append(s.Tests, a.test(kind, t, e))
-		}
-	}
-	return s
+	return s, t, e
 }
 
 // String returns the verdict and its reasons in a line for a log. With units, the numbers of bad outcomes are those of units, and
@@ -171,9 +180,8 @@ func (t tally) side(canary bool) Counts {
 	return c
 }
 
-// test returns the status of a test. The caller holds mu.
-func (a *Analysis) test(kind int, t tally, e evidence) Test {
-	opts := a.opts.Load()
+// test returns the status of a test.
+func (a *Analysis) test(kind int, t tally, e evidence, opts Options) Test {
 	r := Test{
 		Name: names[kind], Tolerance: opts.tolerance(kind), Share: opts.shareOf(kind), Evidence: shown(e.tests[kind]),
 		Stable: t.sum(eventsOf(kind, false)), Canary: t.sum(eventsOf(kind, true)), Halved: a.units[kind].halved(),
@@ -185,7 +193,7 @@ func (a *Analysis) test(kind int, t tally, e evidence) Test {
 	for _, c := range t.drawn() {
 		requests = append(requests, float64(c.n[requestsOf(true)]))
 	}
-	events, ok := detectable(t.labels(kind), requests, r.Tolerance, -math.Log(opts.Alpha*r.Share))
+	events, ok := detectable(t.labels(nil, kind), requests, r.Tolerance, -math.Log(opts.Alpha*r.Share))
 	if !ok {
 		return r
 	}

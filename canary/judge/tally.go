@@ -51,8 +51,8 @@ func (t tally) drawn() tally {
 	return t
 }
 
-// labels returns the events of a kind at each weight that has drawn.
-func (t tally) labels(kind int) (all []labels) {
+// labels appends the events of a kind at each weight that has drawn.
+func (t tally) labels(all []labels, kind int) []labels {
 	for _, c := range t.drawn() {
 		all = append(all, labels{
 			weight: float64(c.weight) / scale,

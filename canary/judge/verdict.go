@@ -103,13 +103,17 @@ type evidence struct {
 
 // A memo has the last result of logE for one test, which is used again as long as the test has no new event.
 type memo struct {
-	at  []labels
-	log float64
+	at   []labels
+	log  float64  // of at
+	next []labels // room for the next labels
 }
 
-func (m *memo) logE(at []labels, r0 float64, factors []factor) float64 {
-	if m.at == nil || !slices.Equal(m.at, at) {
-		m.at, m.log = at, logE(at, r0, factors)
+// logE returns the evidence of the events of a kind.
+func (m *memo) logE(t tally, kind int, r0 float64, factors []factor) float64 {
+	m.next = t.labels(m.next[:0], kind)
+	if !slices.Equal(m.at, m.next) {
+		m.at, m.next = m.next, m.at
+		m.log = logE(m.at, r0, factors)
 	}
 	return m.log
 }
@@ -125,16 +129,15 @@ type memos struct {
 func (o Options) weigh(t tally, m *memos) (e evidence) {
 	e.all = math.Inf(-1)
 	for kind := range e.tests {
-		e.tests[kind] = m.tests[kind].logE(t.labels(kind), o.tolerance(kind), rises)
+		e.tests[kind] = m.tests[kind].logE(t, kind, o.tolerance(kind), rises)
 		if share := o.shareOf(kind); share > 0 {
 			e.all = logAdd(e.all, math.Log(share)+e.tests[kind])
 		}
 	}
-	e.pass = m.pass.logE(t.labels(badKind), passRisk, passFalls)
-	seen := t.labels(assigned)
+	e.pass = m.pass.logE(t, badKind, passRisk, passFalls)
 	if t.rounded() > 0 {
-		seen = nil
+		t = nil
 	}
-	e.assignment = logAdd(m.more.logE(seen, 1, rises), m.less.logE(seen, 1, falls)) - math.Ln2
+	e.assignment = logAdd(m.more.logE(t, assigned, 1, rises), m.less.logE(t, assigned, 1, falls)) - math.Ln2
 	return e
 }

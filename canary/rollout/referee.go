@@ -30,8 +30,8 @@ func (r *referee) urgent() {
 // consider acts on evidence that has changed. It is called in the goroutine of a request: from the error of the canary to a
 // weight of 0, no other goroutine has to run.
 func (r *referee) consider(o canary.Outcome) {
-	r.urgent()
-	if !r.leads.Load() {
+	defer r.urgent() // to wake another goroutine can take longer than all that is before
+	if !r.leads.Load() || r.state() == RolledBack {
 		return
 	}
 	if r.evidence.Verdict() == judge.Regression {
