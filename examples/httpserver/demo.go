@@ -23,20 +23,6 @@ status is 1 if a request was lost, or if the service lost count of a visitor.
 
 `
 
-// The releases of the demo.
-var (
-	v1     = release{version: "v1", about: "good"}
-	v2     = release{version: "v2", about: "good"}
-	v3     = release{version: "v3", fail: "check", about: "bad: it fails its own check"}
-	v4     = release{version: "v4", fail: "after-ready", about: "bad: it exits when it should begin to serve"}
-	v5     = release{version: "v5", fail: "slow=150ms", about: "bad: it works, and is slow"}
-	v6     = release{version: "v6", fail: "errors=0.02", about: "bad: it answers 2 of 100 requests with an error"}
-	builds = []release{v1, v2, v3, v4, v5, v6}
-)
-
-// plan is how an upgrade goes: the new process gets a growing share of the connections, each for a time and a number of requests.
-const plan = "10%:2s:300,50%:1s:500,100%:500ms"
-
 // How long the service is left alone between two upgrades and may take to end, and the number of clients.
 const (
 	restTime     = 700 * time.Millisecond
@@ -170,6 +156,39 @@ func (d *demo) story(ctx context.Context) error {
 func (d *demo) rest(ctx context.Context, r release) error {
 	d.load.begin(r.version + " serves")
 	return sleep(ctx, restTime)
+}
+
+// weigh edits the flag file as an operator would, and waits until the service goes by it.
+func (d *demo) weigh(ctx context.Context, from, to string, weight float64) error {
+	d.load.begin("cart-v2 " + from + " -> " + to)
+	content, err := os.ReadFile(d.service.flagFile)
+	if err != nil {
+		return err
+	}
+	edited := strings.Replace(string(content), `"defaultVariant": "`+from+`"`, `"defaultVariant": "`+to+`"`, 1)
+	begin := time.Now()
+	if err := writeFile(d.service.flagFile, edited); err != nil {
+		return err
+	}
+	err = d.service.until(ctx, "the canary has a weight of "+to, func() bool {
+		var s siteView
+		err := d.service.admin.Status(ctx, &s)
+		return err == nil && s.Canary.Weight == weight
+	})
+	if err == nil {
+		d.out.say("flag", fmt.Sprintf("%s of the visitors get the new cart, %s after an edit of flags.json", to, short(time.Since(begin))))
+		err = d.mark(ctx)
+	}
+	return err
+}
+
+// mark adds a column to the table of visitors.
+func (d *demo) mark(ctx context.Context) error {
+	err := d.service.until(ctx, "every visitor comes again", d.visitors.since())
+	if err == nil {
+		d.visitors.mark()
+	}
+	return err
 }
 
 // good upgrades and waits until every client has an answer of the new version.

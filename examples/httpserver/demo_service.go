@@ -35,6 +35,9 @@ type service struct {
 	log  []string // the last lines
 }
 
+// plan is how an upgrade goes: the new process gets a growing share of the connections, each for a time and a number of requests.
+const plan = "10%:2s:300,50%:1s:500,100%:500ms"
+
 // startService starts the program and waits until it serves.
 func startService(ctx context.Context, exe, dir string) (*service, error) {
 	socket, addrFile := "unix:"+filepath.Join(dir, "admin"), filepath.Join(dir, "addr")

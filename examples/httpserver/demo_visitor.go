@@ -1,11 +1,9 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -204,37 +202,4 @@ func visitorTable(s screen, vs []*visitor, counts []int) (failed []string) {
 		}
 	}
 	return failed
-}
-
-// weigh edits the flag file as an operator would, and waits until the service goes by it.
-func (d *demo) weigh(ctx context.Context, from, to string, weight float64) error {
-	d.load.begin("cart-v2 " + from + " -> " + to)
-	content, err := os.ReadFile(d.service.flagFile)
-	if err != nil {
-		return err
-	}
-	edited := strings.Replace(string(content), `"defaultVariant": "`+from+`"`, `"defaultVariant": "`+to+`"`, 1)
-	begin := time.Now()
-	if err := writeFile(d.service.flagFile, edited); err != nil {
-		return err
-	}
-	err = d.service.until(ctx, "the canary has a weight of "+to, func() bool {
-		var s siteView
-		err := d.service.admin.Status(ctx, &s)
-		return err == nil && s.Canary.Weight == weight
-	})
-	if err == nil {
-		d.out.say("flag", fmt.Sprintf("%s of the visitors get the new cart, %s after an edit of flags.json", to, short(time.Since(begin))))
-		err = d.mark(ctx)
-	}
-	return err
-}
-
-// mark adds a column to the table of visitors.
-func (d *demo) mark(ctx context.Context) error {
-	err := d.service.until(ctx, "every visitor comes again", d.visitors.since())
-	if err == nil {
-		d.visitors.mark()
-	}
-	return err
 }
