@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -10,7 +11,7 @@ import (
 	"github.com/midair-go/midair/examples/internal/failing"
 )
 
-// fail is the default of -fail. Set with -ldflags "-X main.fail=check" it makes a binary that is bad by itself.
+// fail is the default of -fail. Set with -ldflags "-X main.fail=check" the build is a bad release without the flag.
 var fail string
 
 var (
@@ -20,7 +21,7 @@ var (
 	errSaid = errors.New("said")
 )
 
-// config is what the flags say.
+// config has the values of the flags.
 type config struct {
 	addr, addrFile, pidFile, admin string
 	flags, sessions                string
@@ -36,7 +37,7 @@ const synopsis = `Usage: httpserver [flags]           serve; SIGHUP upgrades, SI
 
 `
 
-// flagSet returns a set of flags that leaves printing and exiting to the program.
+// flagSet returns a set of flags whose Parse returns errors and does not exit.
 func flagSet(name, synopsis string) *flag.FlagSet {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.Usage = func() {
@@ -46,7 +47,7 @@ func flagSet(name, synopsis string) *flag.FlagSet {
 	return fs
 }
 
-// parseFlags parses arguments that are flags only. The flag set has told the user about an error already.
+// parseFlags parses arguments without a subcommand. The flag set has told the user about an error already.
 func parseFlags(fs *flag.FlagSet, args []string) error {
 	switch err := fs.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
@@ -95,4 +96,12 @@ func (c *config) parse(args []string) error {
 		}
 	}
 	return nil
+}
+
+// soakTime is how long both processes accept before the commit. With steps there is no soak.
+func (c config) soakTime() time.Duration {
+	if len(c.steps) > 0 {
+		return -1
+	}
+	return cmp.Or(c.soak, -1)
 }

@@ -13,12 +13,12 @@ import (
 	"time"
 )
 
-// create makes what is missing of the flag file and the session directory. The flag file of an upgrade is left as it is,
-// even if it is not there: somebody is about to replace it, and the values of the old process are better than defaults.
+// createFiles creates the flag file and the directory of the sessions if they are missing. A process that is an upgrade creates
+// no flag file: an operator is about to replace the missing file, and the values of the old process are better than defaults.
 //
-// A disk that is full or read-only is no reason not to serve: the session store and the flags say what they lack.
-func (c config) create(first bool) error {
-	if err := os.MkdirAll(c.sessions, 0o700); err != nil {
+// A disk that is full or read-only is no reason not to serve: the session store and the flags report the fault.
+func createFiles(flagFile, sessions string, first bool) error {
+	if err := os.MkdirAll(sessions, 0o700); err != nil {
 		if err = fmt.Errorf("-sessions: %w", err); first && isMistake(err) {
 			return err
 		}
@@ -27,7 +27,7 @@ func (c config) create(first bool) error {
 	if !first {
 		return nil
 	}
-	created, err := createFile(c.flags, defaultFlags)
+	created, err := createFile(flagFile, defaultFlags)
 	if err != nil {
 		if err = fmt.Errorf("-flags: %w", err); isMistake(err) {
 			return err
@@ -35,17 +35,17 @@ func (c config) create(first bool) error {
 		slog.Error("serving without", "err", err)
 	}
 	if created {
-		slog.Info("created a flag file with defaults", "path", absolute(c.flags))
+		slog.Info("created a flag file with defaults", "path", absolute(flagFile))
 	}
 	return nil
 }
 
-// isMistake reports whether a path cannot be meant. The first process refuses such a path, since somebody has just given it.
+// isMistake reports whether a path cannot be meant. The first process refuses such a path: the operator has just typed the path.
 func isMistake(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
-// keepWriting writes a file, and if it cannot, tries again every second until it can or ctx ends.
+// keepWriting writes a file. After an error, keepWriting tries again every second, until the file is written or ctx ends.
 func keepWriting(ctx context.Context, path, content string) error {
 	err := writeFile(path, content)
 	if err != nil {
@@ -65,7 +65,7 @@ func keepWriting(ctx context.Context, path, content string) error {
 	return err
 }
 
-// createFile creates a file with all of its content at once, and leaves one alone that exists.
+// createFile creates a file with all content at once, and leaves an existing file alone.
 func createFile(path, content string) (created bool, err error) {
 	if _, err := os.Lstat(path); err == nil {
 		return false, nil
@@ -84,7 +84,7 @@ func createFile(path, content string) (created bool, err error) {
 	return true, nil
 }
 
-// writeFile replaces a file at once: nobody reads half of it.
+// writeFile replaces a file at once: a reader gets the old content or the new content, and no mixture.
 func writeFile(path, content string) error {
 	temp, err := writeTemp(path, content)
 	if err != nil {
@@ -111,7 +111,7 @@ func writeTemp(path, content string) (string, error) {
 	return f.Name(), nil
 }
 
-// absolute is path from everywhere, for people who are in another directory.
+// absolute returns path as an absolute path, for people in another directory.
 func absolute(path string) string {
 	if abs, err := filepath.Abs(path); err == nil {
 		return abs

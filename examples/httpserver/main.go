@@ -8,7 +8,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -25,17 +24,16 @@ import (
 	"github.com/midair-go/midair/canary/rollout"
 	"github.com/midair-go/midair/drain"
 	"github.com/midair-go/midair/examples/internal/admin"
-	"github.com/midair-go/midair/flags"
 	"github.com/midair-go/midair/session"
 	"github.com/midair-go/midair/upgrade"
 	"github.com/midair-go/midair/upgrade/certs"
 )
 
-// version is what -ldflags "-X main.version=v2" sets.
+// version is set by -ldflags "-X main.version=v2".
 var version = "dev"
 
 func main() {
-	if serves(os.Args[1:]) {
+	if asksForService(os.Args[1:]) {
 		slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 		if code, ok := upgrade.Supervise(upgrade.Options{Version: version}); ok {
 			os.Exit(code)
@@ -44,10 +42,12 @@ func main() {
 	os.Exit(command(os.Args[1:]))
 }
 
-// serves tells whether the arguments ask for the service, and not for a command.
-func serves(args []string) bool { return !slices.Contains([]string{"demo", "upgrade"}, first(args)) }
+// asksForService reports whether the arguments ask for the service, and not for a command.
+func asksForService(args []string) bool {
+	return !slices.Contains([]string{"demo", "upgrade"}, first(args))
+}
 
-// command runs what the arguments ask for and returns the exit status: 2 for arguments that make no sense.
+// command runs the subcommand or the service, and returns the exit status: 2 for wrong arguments.
 func command(args []string) int {
 	var err error
 	switch name := first(args); name {
@@ -81,16 +81,16 @@ func first(args []string) string {
 	return args[0]
 }
 
-// run is the service: what has to be opened, how it is served, and in which order it ends.
+// run is a process of the service: upgrade.New finds out whether the process is the first or an upgrade, and serve does the rest.
 func run(ctx context.Context, c config) error {
 	c.fail.BeforeNew()
 	var up *upgrade.Upgrader
-	release, err := c.newRelease(func(name string, message []byte) error { return up.Broadcast(name, message) })
+	release, err := newRelease(c.steps, func(name string, message []byte) error { return up.Broadcast(name, message) })
 	if err != nil {
 		return err
 	}
 	up, err = upgrade.New(upgrade.Options{
-		Version: version, PIDFile: c.pidFile, Bake: c.bake(release),
+		Version: version, PIDFile: c.pidFile, Bake: bake(c.steps, release),
 		Soak: c.soakTime(), Timeout: c.upgradeTimeout, AbortGrace: c.grace,
 	})
 	if err != nil {
@@ -99,12 +99,16 @@ func run(ctx context.Context, c config) error {
 	defer up.Close()
 	up.OnBroadcast("release", release.Ingest)
 	c.fail.AfterNew(up)
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	if err := c.create(up.Status().Generation == 1); err != nil {
+	if err := createFiles(c.flags, c.sessions, up.Status().Generation == 1); err != nil {
 		return err
 	}
+	return serve(ctx, c, up, release)
+}
 
+// serve opens flags, sessions, rollout and listeners, serves, and closes everything in the opposite order.
+func serve(ctx context.Context, c config, up *upgrade.Upgrader, release *rollout.Processes) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	ff, err := openFlags(c.flags, up)
 	if err != nil {
 		return err
@@ -132,7 +136,7 @@ func run(ctx context.Context, c config) error {
 	}
 	hs := newHTTPServer()
 	if c.tlsCert != "" {
-		tc, err := c.openCerts(ctx, up)
+		tc, err := openCerts(ctx, up, c.tlsCert, c.tlsKey)
 		if err != nil {
 			return err
 		}
@@ -152,39 +156,21 @@ func run(ctx context.Context, c config) error {
 		return err
 	}
 	who := newIdentity(up.Status())
-	site := newSite(who, sitePage(who, adm.Curl(), c.flags), web.Readiness(), sm.Middleware(http.HandlerFunc(count)), sm.Middleware(cart))
+	site := newSite(who, sitePage(who, adm.Curl(), c.flags), web.Readiness(),
+		sm.Middleware(http.HandlerFunc(count)), sm.Middleware(cart))
 	hs.ConnContext = release.ConnContext
 	hs.Handler = admin.Tag(up.Status(), release.Handler(c.fail.Middleware(site)))
 	return up.Run(ctx, func(ctx context.Context) error {
-		if err := c.announce(ctx, ln.Addr(), who); err != nil {
+		if err := announce(ctx, c.addrFile, ln.Addr(), who); err != nil {
 			return err
 		}
 		go release.Report(ctx) // ends with ctx
 		return ro.beside(ctx, func() error {
-			return adm.Beside(ctx, func(ctx context.Context) error { return c.serve(ctx, web, c.fail.Listener(ctx, ln)) })
+			return adm.Beside(ctx, func(ctx context.Context) error {
+				return accept(ctx, web, c.fail.Listener(ctx, ln), c.tlsCert != "")
+			})
 		})
 	})
-}
-
-// siteStatus is the answer of the admin listener's GET /status.
-type siteStatus struct {
-	Upgrade upgrade.Status `json:"upgrade"`
-	Drain   drain.Status   `json:"drain"`
-	Canary  canary.Status  `json:"canary"`
-	Flags   flags.Status   `json:"flags"`
-
-	Kill canary.KillStatus `json:"kill"`
-
-	Release rollout.Status `json:"release"` // of the last progressive upgrade
-	Rollout rollout.Status `json:"rollout"` // of the new cart
-}
-
-// soakTime is how long both processes accept before the commit. Steps take its place.
-func (c config) soakTime() time.Duration {
-	if len(c.steps) > 0 {
-		return -1
-	}
-	return cmp.Or(c.soak, -1)
 }
 
 // newHTTPServer returns a server that speaks HTTP/1.1 and HTTP/2, with and without TLS.
@@ -200,17 +186,18 @@ func newHTTPServer() *http.Server {
 	}
 }
 
-func (c config) serve(ctx context.Context, web *drain.Server, ln net.Listener) error {
-	if c.tlsCert != "" {
-		return web.ServeTLS(ctx, ln, "", "")
+// accept serves the connections of ln, with TLS or without.
+func accept(ctx context.Context, web *drain.Server, ln net.Listener, tls bool) error {
+	if tls {
+		return web.ServeTLS(ctx, ln, "", "") // the certificate is in TLSConfig
 	}
 	return web.Serve(ctx, ln)
 }
 
-// openCerts follows the certificate and passes the keys of TLS tickets on, so that clients resume after an upgrade. The
-// first process does not start without a certificate; a later one is taken back.
-func (c config) openCerts(ctx context.Context, up *upgrade.Upgrader) (*certs.Certs, error) {
-	tc, err := certs.Open(c.tlsCert, c.tlsKey, certs.Options{})
+// openCerts follows the files of the certificate and the key, and passes the keys of TLS tickets on, so that clients resume
+// after an upgrade. The first process does not start without a certificate; a later process is taken back.
+func openCerts(ctx context.Context, up *upgrade.Upgrader, cert, key string) (*certs.Certs, error) {
+	tc, err := certs.Open(cert, key, certs.Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -222,17 +209,17 @@ func (c config) openCerts(ctx context.Context, up *upgrade.Upgrader) (*certs.Cer
 	return tc, nil
 }
 
-// announce tells where the service is to be found.
-func (c config) announce(ctx context.Context, addr net.Addr, who identity) error {
-	if c.addrFile != "" {
-		if err := keepWriting(ctx, c.addrFile, addr.String()+"\n"); err != nil {
+// announce writes the address of the service to the file, unless there is no file, and to the log.
+func announce(ctx context.Context, file string, addr net.Addr, who identity) error {
+	if file != "" {
+		if err := keepWriting(ctx, file, addr.String()+"\n"); err != nil {
 			if err = fmt.Errorf("-addr-file: %w", err); who.generation == 1 && isMistake(err) {
 				return err
 			}
 			slog.Error("serving without", "err", err) // it is tried again
 		}
 	}
-	// This ends when it is written: serving does not wait for a log.
+	// The goroutine ends when the line is written: serving does not wait for a log.
 	go slog.Info("serving", "addr", addr.String(), "version", who.version, "generation", who.generation, "pid", who.pid)
 	return nil
 }

@@ -11,13 +11,14 @@ import (
 
 	"github.com/midair-go/midair/canary"
 	"github.com/midair-go/midair/canary/rollout"
+	"github.com/midair-go/midair/drain"
 	"github.com/midair-go/midair/examples/internal/admin"
 	"github.com/midair-go/midair/flags"
 	"github.com/midair-go/midair/upgrade"
 )
 
-// openFlags opens the flag file. An override of a flag is in force in all living processes at once, and outlives them in a file
-// beside the flag file.
+// openFlags opens the flag file. An override of a flag is in force in all living processes at once, and outlives the processes
+// in a file beside the flag file.
 func openFlags(path string, up *upgrade.Upgrader) (*flags.Flags, error) {
 	ff, err := flags.Open(path, flags.Options{
 		Name: "flags", OverrideFile: path + ".overrides", Broadcast: up.Broadcast,
@@ -32,8 +33,8 @@ func openFlags(path string, up *upgrade.Upgrader) (*flags.Flags, error) {
 	return ff, nil
 }
 
-// killSwitch returns the switch that stops the new cart in all living processes at once. It outlives them in a file
-// beside the flag file.
+// killSwitch returns the switch of the new cart: a kill stops the new cart in all living processes at once, and outlives the
+// processes in a file beside the flag file.
 func killSwitch(flagFile string, up *upgrade.Upgrader) *canary.KillSwitch {
 	k := canary.NewKillSwitch("cart-v2", canary.KillSwitchOptions{
 		File: filepath.Join(filepath.Dir(flagFile), "cart-v2.kill"), Broadcast: up.Broadcast,
@@ -43,7 +44,20 @@ func killSwitch(flagFile string, up *upgrade.Upgrader) *canary.KillSwitch {
 	return k
 }
 
-// actions are what an operator can do to the canary, to the flags, and to the rollouts.
+// siteStatus is the answer of the admin listener's GET /status.
+type siteStatus struct {
+	Upgrade upgrade.Status `json:"upgrade"`
+	Drain   drain.Status   `json:"drain"`
+	Canary  canary.Status  `json:"canary"`
+	Flags   flags.Status   `json:"flags"`
+
+	Kill canary.KillStatus `json:"kill"`
+
+	Release rollout.Status `json:"release"` // of the last progressive upgrade
+	Rollout rollout.Status `json:"rollout"` // of the new cart
+}
+
+// actions returns the actions of an operator on the canary, the flags and the rollouts.
 func actions(kill *canary.KillSwitch, ff *flags.Flags, release *rollout.Processes, cart *cartRollout) admin.Actions {
 	return admin.Actions{
 		"kill":     func(q url.Values) error { return kill.Kill(q.Get("reason")) },
@@ -57,7 +71,7 @@ func actions(kill *canary.KillSwitch, ff *flags.Flags, release *rollout.Processe
 }
 
 // override gives everybody the variant of the flag, for a time or until a restore. The error is a Refusal with status 400 if
-// nothing has changed. With any other error the override is in force in this process.
+// nothing has changed. With any other error the override is in force in the answering process.
 func override(ff *flags.Flags, q url.Values) error {
 	var until time.Time
 	if text := q.Get("for"); text != "" {
@@ -74,7 +88,7 @@ func override(ff *flags.Flags, q url.Values) error {
 	return err
 }
 
-// restore ends the override of the flag. It is no error if there is none.
+// restore ends the override of the flag. A flag without an override is no error.
 func restore(ff *flags.Flags, q url.Values) error {
 	if q.Get("flag") == "" {
 		return mistake(errors.New("flag: want the key of the flag whose override is to end"))
@@ -82,7 +96,7 @@ func restore(ff *flags.Flags, q url.Values) error {
 	return ff.Restore(q.Get("flag"), q.Get("reason"))
 }
 
-// mistake is the error about a request that makes no sense.
+// mistake returns the error about a request with wrong parameters.
 func mistake(err error) error {
 	return &admin.Refusal{Status: http.StatusBadRequest, Answer: admin.Answer{Reason: err.Error()}}
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/midair-go/midair/upgrade"
 )
 
-// cartSalt identifies the new cart. The next new cart needs another salt: with this salt, it would have the evidence against this
-// cart, and the same visitors would be the first again.
+// cartSalt identifies the new cart. The next new cart needs another salt: with the same salt, the evidence against cart-v2 would
+// count against the next cart, and the same visitors would be the first again.
 const cartSalt = "cart-v2"
 
 // cartPlan is the value of the flag cart-v2.plan.
@@ -27,9 +27,9 @@ type cartPlan struct {
 	Steps rollout.Steps `json:"steps"`
 }
 
-// cartRollout moves the share of the new cart: by the steps of the flag cart-v2.plan, or while that flag is disabled by the number of
-// the flag cart-v2. In both cases, the new cart is judged, and taken back if it is worse. A Revive by an operator after that lets
-// the number count again, without a judge.
+// cartRollout moves the share of the new cart: by the steps of the flag cart-v2.plan, or while cart-v2.plan is disabled by the
+// number of the flag cart-v2. In both cases, the new cart is judged, and taken back if the new cart is worse. If an operator
+// calls Revive after a rollback, the number counts again, without a judge.
 type cartRollout struct {
 	*rollout.Rollout
 	plan   *flags.Var[cartPlan]
@@ -37,7 +37,7 @@ type cartRollout struct {
 	number func() float64
 }
 
-// newCartRollout returns the rollout of the new cart, whose evidence is that of all processes.
+// newCartRollout returns the rollout of the new cart. The evidence comes from all processes.
 func newCartRollout(ff *flags.Flags, kill *canary.KillSwitch, up *upgrade.Upgrader) (*cartRollout, error) {
 	c := &cartRollout{number: ff.Weight("cart-v2", 0)}
 	c.plan = flags.NewVar(ff, "cart-v2.plan", cartPlan{}, flags.VarOptions[cartPlan]{
@@ -88,22 +88,22 @@ func (c *cartRollout) steps() rollout.Steps {
 	return c.last
 }
 
-// saysNothing reports whether a request says nothing about a release: a probe, and what lasts for as long as the client likes.
+// saysNothing reports whether a request says nothing about a release: a probe, an event stream, a WebSocket.
 func saysNothing(r *http.Request) bool {
 	return r.Header.Get("Upgrade") != "" || r.URL.Path == "/events" || strings.HasSuffix(r.URL.Path, "z")
 }
 
-// newRelease returns the rollout of new processes by -steps. Without -steps, its plan is not used.
-func (c config) newRelease(broadcast func(string, []byte) error) (*rollout.Processes, error) {
+// newRelease returns the rollout of new processes by -steps. Without -steps, the rollout is not used.
+func newRelease(steps rollout.Steps, broadcast func(string, []byte) error) (*rollout.Processes, error) {
 	return rollout.NewProcesses(rollout.Options{
-		Name: "release", Steps: c.steps, Ignore: saysNothing, Broadcast: broadcast,
+		Name: "release", Steps: steps, Ignore: saysNothing, Broadcast: broadcast,
 		WarmUp: time.Second, // a new process is slower at first
 	}, upgrade.Assigned)
 }
 
 // bake returns the judge of an upgrade, and nil without -steps.
-func (c config) bake(release *rollout.Processes) func(context.Context, *upgrade.Candidate) error {
-	if c.steps == nil {
+func bake(steps rollout.Steps, release *rollout.Processes) func(context.Context, *upgrade.Candidate) error {
+	if steps == nil {
 		return nil
 	}
 	return func(ctx context.Context, candidate *upgrade.Candidate) error { return release.Bake(ctx, candidate) }
