@@ -32,7 +32,7 @@ const (
 	guests       = 4
 )
 
-// demo is one run.
+// demo is a run of the demo.
 type demo struct {
 	out      screen
 	builder  builder
@@ -110,7 +110,7 @@ func (d *demo) build(ctx context.Context, dir string) (err error) {
 }
 
 // play is the story: serve, upgrade by steps, give half of the visitors the new cart, try four bad releases, go back to
-// where it began, and give the new cart to all.
+// v1, and give the new cart to all.
 func (d *demo) play(ctx context.Context) error {
 	d.load = startLoad(d.service.addr, v1.version+" serves", keptClients, freshClients)
 	d.visitors = startVisitors(d.service.addr, guests)
@@ -158,7 +158,7 @@ func (d *demo) rest(ctx context.Context, r release) error {
 	return sleep(ctx, restTime)
 }
 
-// weigh edits the flag file as an operator would, and waits until the service goes by it.
+// weigh edits the flag file as an operator would, and waits until the router has the new weight.
 func (d *demo) weigh(ctx context.Context, from, to string, weight float64) error {
 	d.load.begin("cart-v2 " + from + " -> " + to)
 	content, err := os.ReadFile(d.service.flagFile)
@@ -203,7 +203,7 @@ func (d *demo) good(ctx context.Context, from, to release) error {
 	return d.service.until(ctx, "every client is answered by "+to.version, func() bool { return d.load.all(to.version) })
 }
 
-// bad tries to upgrade to a release that must not serve.
+// bad tries to upgrade to a bad release, and returns an error if the release is not taken back.
 func (d *demo) bad(ctx context.Context, from, to release) error {
 	name := fmt.Sprintf("%s -> %s", from.version, to.version)
 	_, took, err := d.upgrade(ctx, name, to)
@@ -236,7 +236,7 @@ func (d *demo) upgrade(ctx context.Context, name string, to release) (string, ti
 	return describe(out), took, err
 }
 
-// watch says twice a second what the judge of an upgrade has seen, and at the end why the judge takes the release back.
+// watch prints the counts of the judge twice a second during an upgrade, and at the end why the judge takes the release back.
 func (d *demo) watch(ctx context.Context, name string) {
 	for going := true; going; {
 		going = sleep(ctx, time.Second/2) == nil
@@ -250,7 +250,7 @@ func (d *demo) watch(ctx context.Context, name string) {
 	}
 }
 
-// finish stops the service and shows what became of every request.
+// finish stops the service and prints the tables of the requests and of the visitors.
 func (d *demo) finish(phases []*phase, counts []int) {
 	failed := d.stop()
 	d.out.say("stop", fmt.Sprintf("all %d processes have ended", len(d.service.started())))
@@ -264,7 +264,7 @@ func (d *demo) finish(phases []*phase, counts []int) {
 	d.out.good(fmt.Sprintf("%s requests were sent, each was answered once, none was lost.\nEach visitor was counted right and stayed on its side.", thousands(total.sent)))
 }
 
-// stop ends the service and says what was wrong with that.
+// stop ends the service and returns the problems of the end.
 func (d *demo) stop() (failed []string) {
 	if err := d.service.end(endLimit); err != nil {
 		failed = append(failed, err.Error())
@@ -280,7 +280,7 @@ func (d *demo) stop() (failed []string) {
 	return failed
 }
 
-// verdict says what is wrong with the sum of all requests.
+// verdict returns the problems of the sum of all requests.
 func verdict(total phase, losses []string) []string {
 	answered := 0
 	for _, r := range []release{v1, v2, v5, v6} { // v5 answers late, and v6 now and then with an error

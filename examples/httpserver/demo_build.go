@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// release is a build of this program under a version of its own.
+// release is a build of the example with its own version.
 type release struct {
 	version string
 	fail    string // main.fail
@@ -37,7 +37,7 @@ type builder struct {
 	dir string // where the executables go
 }
 
-// newBuilder finds the go command and the source of this package.
+// newBuilder finds the go command and the source of the example.
 func newBuilder(ctx context.Context, dir string) (builder, error) {
 	if _, err := exec.LookPath("go"); err != nil {
 		return builder{}, fmt.Errorf("the demo builds its versions itself and needs the go command: %w", err)
@@ -46,7 +46,7 @@ func newBuilder(ctx context.Context, dir string) (builder, error) {
 	return builder{src: src, dir: dir}, err
 }
 
-// sources is where this package's source is: where the compiler found it, or else where the go command does.
+// sources returns the directory with the source of the example: that of the compiler, or else that of the go command.
 func sources(ctx context.Context) (string, error) {
 	if _, file, _, ok := runtime.Caller(0); ok && filepath.IsAbs(file) {
 		if _, err := os.Stat(file); err == nil {
@@ -66,8 +66,8 @@ func sources(ctx context.Context) (string, error) {
 
 func (b builder) path(version string) string { return filepath.Join(b.dir, "httpserver-"+version) }
 
-// build compiles a release. Without the workspace: in the module cache it would name modules that are not there. And
-// with temporary files where the demo removes them, even if the build is interrupted.
+// build compiles a release. The build has no workspace, because a workspace names modules that the module cache does not have.
+// The temporary files are in the directory of the demo, so that they are removed even if the build is interrupted.
 func (b builder) build(ctx context.Context, r release) error {
 	ldflags := "-s -w -X main.version=" + r.version + " -X main.fail=" + r.fail
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", b.path(r.version), "-ldflags", ldflags, ".")
@@ -84,7 +84,7 @@ func (b builder) build(ctx context.Context, r release) error {
 	return nil
 }
 
-// use moves the link that the service is started through, at once: there is no moment without it.
+// use points the link, through which the service is started, to a version. At each moment there is a link.
 func (b builder) use(version string) (string, error) {
 	current, next := filepath.Join(b.dir, "current"), filepath.Join(b.dir, "next")
 	if err := os.Symlink(b.path(version), next); err != nil {

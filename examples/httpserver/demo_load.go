@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// load is a number of clients that ask one request after the other, each with an id of its own, and never ask twice:
-// every id ends as answered by a version, or as lost.
+// load is a number of clients that send a request after each answer, under a new id, and never repeat a request: every id ends as
+// answered by a version, or as lost.
 type load struct {
 	addr    string
 	clients []*client
@@ -25,7 +25,7 @@ type load struct {
 	losses []string // the first few
 }
 
-// phase is what the clients saw in a part of the demo. A request belongs to the phase in which it was sent.
+// phase has the counts of the clients for a part of the demo. A request belongs to the phase of its sending.
 type phase struct {
 	name     string
 	begin    time.Time
@@ -36,7 +36,7 @@ type phase struct {
 	slowest  time.Duration
 }
 
-// client is one of them.
+// client is a client of a load.
 type client struct {
 	wire
 	load  *load
@@ -51,7 +51,7 @@ const (
 	mostLosses   = 10
 )
 
-// startLoad starts clients that keep their connection, and some that open one for each request.
+// startLoad starts clients: kept keep their connection, and fresh open a new connection for each request.
 func startLoad(addr, phase string, kept, fresh int) *load {
 	l := &load{addr: addr, ending: make(chan struct{})}
 	l.begin(phase)
@@ -148,7 +148,7 @@ func (c *client) run() {
 	}
 }
 
-// ask sends one request and takes nothing but its own id for an answer, or an error that v6 was built to answer with.
+// ask sends a request, and returns an error if the answer is neither the id of the request nor the deliberate error of v6.
 func (c *client) ask(id string) (version string, err error) {
 	header := "X-Request-Id: " + id
 	if c.fresh {
@@ -172,13 +172,13 @@ func (c *client) ask(id string) (version string, err error) {
 	return version, nil
 }
 
-// byBadRelease reports whether an answer is an error that a bad release was built to answer with.
+// byBadRelease reports whether an answer is the deliberate error of v6.
 func byBadRelease(resp *http.Response) bool {
 	return resp.StatusCode == http.StatusInternalServerError && resp.Header.Get("X-Version") == v6.version
 }
 
-// wire speaks HTTP/1.1 on a bare connection, and keeps it as long as the server does: net/http would try some requests
-// again.
+// wire speaks HTTP/1.1 on a bare connection, and keeps the connection as long as the server does: net/http would try some
+// requests again.
 type wire struct {
 	addr string
 	conn net.Conn
@@ -204,7 +204,7 @@ func (w *wire) exchange(request string) (*http.Response, string, error) {
 	return resp, string(body), err
 }
 
-// dial makes sure that there is a connection, with a limit for the next request.
+// dial opens a connection if there is none, with a limit for the next request.
 func (w *wire) dial() (err error) {
 	if w.conn == nil {
 		if w.conn, err = net.DialTimeout("tcp", w.addr, requestLimit); err != nil {

@@ -19,8 +19,9 @@ import (
 	"github.com/midair-go/midair/examples/internal/admin"
 )
 
-// service is the chain of processes that the demo has started, from outside: where it serves, who is in it, what it
-// says. All of them have the same standard error, a pipe: its end is the end of the last one, whose child that ever was.
+// service is the chain of processes of the service, from outside: the address, the pids, the log. All processes write their
+// standard error to the same pipe, also those that the demo has not started itself: the end of the pipe is the end of the last
+// process.
 type service struct {
 	admin    admin.Client
 	addr     string
@@ -38,7 +39,7 @@ type service struct {
 // plan is how an upgrade goes: the new process gets a growing share of the connections, each for a time and a number of requests.
 const plan = "10%:2s:300,50%:1s:500,100%:500ms"
 
-// startService starts the program and waits until it serves.
+// startService starts the program and waits until the first process serves.
 func startService(ctx context.Context, exe, dir string) (*service, error) {
 	socket, addrFile := "unix:"+filepath.Join(dir, "admin"), filepath.Join(dir, "addr")
 	s := &service{
@@ -70,10 +71,10 @@ func startService(ctx context.Context, exe, dir string) (*service, error) {
 	return s, err
 }
 
-// started is how the log names the first process that serves, and one that an upgrade has started.
+// started matches the lines of the log with the pid of the first serving process, and of each candidate of an upgrade.
 var started = regexp.MustCompile(`started a new process" candidate=(\d+)|msg="upgrade: serving" generation=1 .*pid=(\d+)`)
 
-// listen reads what the processes log, for their pids, and for who wants to know what went wrong.
+// listen reads the log of the processes: for their pids, and to show the last lines after a failure.
 func (s *service) listen(r *os.File) {
 	defer close(s.gone)
 	defer r.Close()
@@ -89,7 +90,7 @@ func (s *service) listen(r *os.File) {
 	_, _ = io.Copy(io.Discard, r) // behind a line that is too long
 }
 
-// until polls cond, because nobody tells the demo.
+// until polls cond: the service sends no events to the demo.
 func (s *service) until(ctx context.Context, what string, cond func() bool) error {
 	limit := time.Now().Add(10 * time.Second)
 	for !cond() {
@@ -106,8 +107,8 @@ func (s *service) until(ctx context.Context, what string, cond func() bool) erro
 	return nil
 }
 
-// end drains the service and kills what is left after limit. It returns when every process has ended; an error says that
-// not all of them did so by themselves.
+// end drains the service, kills the processes that are left after limit, and returns when every process has ended. An error
+// means that a process had to be killed.
 func (s *service) end(limit time.Duration) error {
 	if s.over() {
 		return nil
@@ -127,7 +128,7 @@ func (s *service) end(limit time.Duration) error {
 	return errors.Join(err, s.wait(limit))
 }
 
-// over tells whether every process has ended.
+// over reports whether every process has ended.
 func (s *service) over() bool {
 	select {
 	case <-s.gone:
@@ -137,7 +138,7 @@ func (s *service) over() bool {
 	}
 }
 
-// wait tells within limit whether all processes have ended.
+// wait waits for the end of all processes, for as long as limit.
 func (s *service) wait(limit time.Duration) error {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()

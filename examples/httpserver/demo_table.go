@@ -36,10 +36,10 @@ func (s screen) paint(colour, text string) string {
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
 }
 
-// textWidth is what is left of 80 columns behind the label of say.
+// textWidth is the rest of 80 columns behind the label of say.
 const labelWidth, textWidth = 10, 70
 
-// say writes a line behind a label, folded where a terminal would break it.
+// say writes a line behind a label, folded where a terminal would break the line.
 func (s screen) say(label, text string) {
 	for _, line := range fold(text, textWidth) {
 		fmt.Fprintf(s.w, "%s%s\n", s.paint(bold, pad(label, labelWidth)), line)
@@ -66,10 +66,10 @@ func fold(text string, width int) []string {
 	return append(lines, line)
 }
 
-// columns of the table; all lines of it are written with this format.
+// columns is the format of all lines of the table.
 const columns = "%-24s%7s %9s %8s %8s %5s %5s %7s\n"
 
-// table shows what became of the requests, phase by phase, and returns the sum.
+// table prints the counts of the requests, phase by phase, and returns the sum.
 func table(s screen, phases []*phase) phase {
 	total := phase{name: "total", answered: map[string]int{}}
 	head := fmt.Sprintf(columns, "phase", "time", "requests", "by v1", "by v2", "bad", "lost", "slowest")

@@ -13,13 +13,13 @@ import (
 	"github.com/midair-go/midair/canary"
 )
 
-// browser is a wire that keeps the cookie it is given.
+// browser is a wire with a cookie.
 type browser struct {
 	wire
 	cookie string // name=value; empty: none yet
 }
 
-// get asks for a path and wants 200. A request that a bad release answers with an error is sent again.
+// get asks for a path and wants 200. After a deliberate error of v6, the request is sent again.
 func (b *browser) get(path string) (http.Header, string, error) {
 	request := "GET " + path + " HTTP/1.1\r\nHost: " + b.addr + "\r\n"
 	if b.cookie != "" {
@@ -43,7 +43,8 @@ func (b *browser) get(path string) (http.Header, string, error) {
 	return resp.Header, body, nil
 }
 
-// visitor is somebody whom the service is to know again: it counts what it is answered, and watches on which side it is.
+// visitor is a client that the service has to recognise. A visitor checks the count of the service against the number of answers,
+// and never goes back from the canary side.
 type visitor struct {
 	browser
 	counted int      // answers of /count
@@ -93,14 +94,14 @@ func (v *visitor) seen() (rounds int, side string) {
 	return v.rounds, v.side
 }
 
-// visitors are all of them.
+// visitors are all visitors of the demo.
 type visitors struct {
 	all     []*visitor
 	ending  chan struct{}
 	running sync.WaitGroup
 }
 
-// startVisitors starts n visitors who come again and again.
+// startVisitors starts n visitors. They come again and again until stop.
 func startVisitors(addr string, n int) *visitors {
 	vs := &visitors{ending: make(chan struct{})}
 	for range n {
@@ -125,8 +126,7 @@ func (vs *visitors) visit(v *visitor) {
 	}
 }
 
-// since returns a function that tells whether every visitor has been on the site meanwhile, from the beginning to the
-// end of a round.
+// since returns a function that reports whether every visitor has begun and ended a round since the call of since.
 func (vs *visitors) since() func() bool {
 	begin := make([]int, len(vs.all))
 	for i, v := range vs.all {
@@ -142,7 +142,7 @@ func (vs *visitors) since() func() bool {
 	}
 }
 
-// mark remembers on which side each of them is.
+// mark stores the side of each visitor.
 func (vs *visitors) mark() {
 	for _, v := range vs.all {
 		_, side := v.seen()
@@ -150,7 +150,7 @@ func (vs *visitors) mark() {
 	}
 }
 
-// stop lets all of them finish their round, and asks the service for their counts once more.
+// stop lets all visitors finish their round, and asks the service for their counts once more.
 func (vs *visitors) stop() (counts []int) {
 	close(vs.ending)
 	vs.running.Wait()
@@ -169,10 +169,10 @@ func (vs *visitors) stop() (counts []int) {
 	return counts
 }
 
-// The moments of the table, and which of them have to be alike.
+// moments are the columns of the table with the sides of a visitor.
 var moments = []string{"at 0 %", "at 50 %", "5 upgrades later", "at 100 %"}
 
-// verdict says what is wrong with what a visitor has seen.
+// verdict returns the mistakes of the service towards a visitor.
 func (v *visitor) verdict(count int) []string {
 	failed := slices.Clone(v.wrong)
 	if count != v.counted {
@@ -187,7 +187,7 @@ func (v *visitor) verdict(count int) []string {
 
 const visitorColumns = "%-10s%-9s%-10s%-19s%-12s%9s%9s\n"
 
-// visitorTable shows what became of the visitors and returns what is wrong with that.
+// visitorTable prints the table of the visitors, and returns the mistakes of the service.
 func visitorTable(s screen, vs []*visitor, counts []int) (failed []string) {
 	head := fmt.Sprintf(visitorColumns, "visitor", moments[0], moments[1], moments[2], moments[3], "answers", "count")
 	fmt.Fprintf(s.w, "\n%s\n", s.paint(bold, strings.TrimSpace(head)))

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// events sends an event every so often, numbered on from the Last-Event-ID of a client that comes back. The end in a drain
-// is package drain's: a time to come back after, and the end of the answer between two events.
+// events sends an event every so often, numbered on from the Last-Event-ID of a client that comes back. In a drain,
+// package drain sends the client a time to wait before it comes back, and ends the answer between two events.
 func (id identity) events(w http.ResponseWriter, r *http.Request) {
 	every, err := duration(r, "every", time.Second)
 	if err != nil {
@@ -37,7 +37,7 @@ func (id identity) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// What a WebSocket may send, and the types of its frames.
+// The longest message of a WebSocket, and the types of frames.
 const (
 	maxMessage = 1 << 20
 
@@ -48,8 +48,8 @@ const (
 
 var errWebSocket = errors.New("not a frame that a client may send")
 
-// webSocket sends back every message, as small as RFC 6455 allows. A service takes a library; package drain closes both in
-// the same way, with status 1012.
+// webSocket sends back every message. The code is as small as RFC 6455 allows; a real service takes a library. Package drain
+// closes the WebSockets of both with status 1012.
 func webSocket(w http.ResponseWriter, r *http.Request) {
 	key := r.Header.Get("Sec-WebSocket-Key")
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") || key == "" {
@@ -72,14 +72,14 @@ func webSocket(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// headerLines are the fields that tell which process answers.
+// headerLines returns the fields as text: they name the process of the answer.
 func headerLines(h http.Header) string {
 	var b strings.Builder
 	h.Write(&b) // a strings.Builder takes everything
 	return b.String()
 }
 
-// answerFrame reads a frame and sends back what it asks for. The fragments of a message come back as they are.
+// answerFrame reads a frame and sends the answer. The fragments of a message come back unchanged.
 func answerFrame(w io.Writer, r *bufio.Reader) error {
 	head, payload, err := readFrame(r)
 	if err != nil {

@@ -14,8 +14,8 @@ var files embed.FS
 
 var pages = template.Must(template.ParseFS(files, "*.html", "*.css"))
 
-// sitePage is the page that people see. Its script asks /version once a second and shows what changes. The commands on
-// it reach the admin listener by curl, if that is not empty.
+// sitePage is the page for people. The script of the page asks /version once a second and shows each change. The page also has
+// commands with curl for the admin listener, if curl is not empty.
 func sitePage(id identity, curl, flagFile string) http.Handler {
 	return page("page.html", map[string]any{
 		"Version": id.version, "Generation": id.generation, "PID": id.pid, "Started": id.started.UnixMilli(),
@@ -27,7 +27,7 @@ func sitePage(id identity, curl, flagFile string) http.Handler {
 // adminPage shows GET /status as a live page.
 func adminPage() http.Handler { return page("admin.html", nil) }
 
-// page renders a template with what never changes in a process.
+// page renders a template once, with data that never changes in a process.
 func page(name string, data any) http.Handler {
 	var b bytes.Buffer
 	if err := pages.ExecuteTemplate(&b, name, data); err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/midair-go/midair/upgrade"
 )
 
-// progress is the part of a rollout.Status that people look at.
+// progress is the part of a rollout.Status for people.
 type progress struct {
 	State  string     `json:"state"`
 	Reason string     `json:"reason"`

@@ -12,14 +12,14 @@ import (
 	"github.com/midair-go/midair/upgrade"
 )
 
-// What a request may ask for at most.
+// The limits of the parameters of a request.
 const (
 	maxBody   = 16 << 20
 	maxSlow   = 5 * time.Minute
 	maxStream = 100_000
 )
 
-// identity tells which process gives an answer.
+// identity names the process of an answer.
 type identity struct {
 	version         string
 	generation, pid int
@@ -30,7 +30,7 @@ func newIdentity(s upgrade.Status) identity {
 	return identity{version: s.Version, generation: s.Generation, pid: s.PID, started: s.Started}
 }
 
-// newSite returns what the service serves. What depends on the visitor is in the handlers counter and visitors.
+// newSite returns the handler of the whole site. The handlers counter and visitors answer the requests that need a session.
 func newSite(id identity, page, ready, counter, visitors http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", page)
@@ -65,7 +65,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_ = e.Encode(v) // a client that has gone needs no answer
 }
 
-// echo reads the whole body before it answers: with HTTP/1.1 an answer that begins earlier ends the reading.
+// echo reads the whole body before the answer begins: with HTTP/1.1, an earlier answer ends the reading.
 func echo(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
@@ -88,8 +88,8 @@ func slow(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// stream sends n numbered lines, one every so often. A drain waits for the last: a client that counts wants them all. One
-// that had no end would watch drain.FromContext.
+// stream sends n numbered lines, with a pause after each line. A drain waits for the last line: a client that counts wants all
+// lines. A stream without an end would watch drain.FromContext.
 func stream(w http.ResponseWriter, r *http.Request) {
 	n, err := number(r, "n", 50)
 	if err != nil {
@@ -111,7 +111,7 @@ func stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// duration reads a parameter that is a time between 0 and maxSlow.
+// duration reads a time between 0 and maxSlow from a parameter.
 func duration(r *http.Request, name string, fallback time.Duration) (time.Duration, error) {
 	s := r.FormValue(name)
 	if s == "" {
@@ -124,7 +124,7 @@ func duration(r *http.Request, name string, fallback time.Duration) (time.Durati
 	return d, nil
 }
 
-// number reads a parameter that is one between 1 and maxStream.
+// number reads a number between 1 and maxStream from a parameter.
 func number(r *http.Request, name string, fallback int) (int, error) {
 	s := r.FormValue(name)
 	if s == "" {

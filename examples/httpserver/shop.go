@@ -15,13 +15,13 @@ import (
 	"github.com/midair-go/midair/session"
 )
 
-// defaultFlags is what a flag file is created with. Each flag in it is used: cart-v2 is the weight of the canary, cart-v2.plan
-// moves the weight by steps once it is enabled, banner and dark-mode change the page, and all of them can be asked for.
+// defaultFlags is the content of a new flag file. Each flag is used: cart-v2 is the weight of the canary, cart-v2.plan moves the
+// weight by steps once cart-v2.plan is enabled, banner and dark-mode change the page, and GET /flag/{key} returns each flag.
 //
 //go:embed flags.default.json
 var defaultFlags string
 
-// shop is the part of the site that depends on who asks. It is inside of the session manager and of the router, so that
+// shop is the part of the site that depends on the visitor. The session manager and the router are outside of the shop, so that
 // cohort and side are known.
 type shop struct {
 	ff     *flags.Flags
@@ -33,7 +33,7 @@ type shop struct {
 	types  sync.Map // string to flagType: how a flag was evaluated the last time
 }
 
-// newShop returns a shop whose flags are evaluated for the visitors of sm. The weight is that of the new cart.
+// newShop returns a shop whose flags are evaluated for the visitors of sm. The weight is the share of the new cart.
 func newShop(ff *flags.Flags, sm *session.Manager, weight func() float64) *shop {
 	s := &shop{
 		ff: ff, cohort: sm.Cohort, client: ff.Client(), weight: weight,
@@ -47,7 +47,7 @@ func newShop(ff *flags.Flags, sm *session.Manager, weight func() float64) *shop 
 	return s
 }
 
-// with returns the shop with one of its carts. Both sides of the router are shops, and differ in the cart only.
+// with returns the shop with a cart. Both sides of the router are shops, and differ in the cart only.
 func (s *shop) with(cart http.HandlerFunc) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/cart", cart)
@@ -56,7 +56,7 @@ func (s *shop) with(cart http.HandlerFunc) http.Handler {
 	return mux
 }
 
-// cartV1 is the handler that cartV2 is to replace.
+// cartV1 is the old handler, and cartV2 is the new handler.
 func cartV1(w http.ResponseWriter, r *http.Request) {
 	noStore(w, "text/plain; charset=utf-8")
 	fmt.Fprintln(w, canary.Stable)
@@ -67,7 +67,8 @@ func cartV2(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, canary.Canary)
 }
 
-// side is what rules of flags know as canary.side. It is empty for who did not come through the router.
+// side returns the attribute canary.side for the rules of flags. The side is empty for requests that did not come through the
+// router.
 func side(ctx context.Context) string {
 	if s, ok := canary.SideFromContext(ctx); ok {
 		return s.String()
@@ -75,7 +76,7 @@ func side(ctx context.Context) string {
 	return ""
 }
 
-// count counts the visitor's requests, however many processes answer them at once: the answer is what is stored.
+// count counts the visitor's requests, however many processes answer at once: the answer is the stored count.
 func count(w http.ResponseWriter, r *http.Request) {
 	var n int
 	err := session.Update(r.Context(), func(v *session.Values) error {
@@ -99,12 +100,12 @@ func unavailable(w http.ResponseWriter, r *http.Request, err error) {
 	http.Error(w, "the session is not available, try again", http.StatusServiceUnavailable)
 }
 
-// about returns the context of a request that tells flags who they are evaluated for.
+// about returns the context of a request with the visitor for whom flags are evaluated.
 func (s *shop) about(r *http.Request) context.Context {
 	return s.ff.With(r.Context(), s.cohort(r), nil)
 }
 
-// visitorAnswer is what the page shows about the visitor.
+// visitorAnswer is the answer of /visitor, for the page.
 type visitorAnswer struct {
 	Count  int     `json:"count"`
 	Side   string  `json:"side"`
@@ -113,7 +114,7 @@ type visitorAnswer struct {
 	Dark   bool    `json:"dark_mode"`
 }
 
-// visitor tells how the service sees who asks. It changes nothing.
+// visitor answers with the visitor as the service knows the visitor, and changes nothing.
 func (s *shop) visitor(w http.ResponseWriter, r *http.Request) {
 	n, _, err := session.Get[int](r.Context(), "count")
 	if err != nil {
@@ -126,7 +127,7 @@ func (s *shop) visitor(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// flagAnswer is the answer of /flag/{key}. A value of null means that the file leaves it to the program.
+// flagAnswer is the answer of /flag/{key}. A value of null means that the program has to use its default.
 type flagAnswer struct {
 	Key     string             `json:"key"`
 	Value   any                `json:"value"`
@@ -157,7 +158,7 @@ func flagStatus(code openfeature.ErrorCode) int {
 	return http.StatusInternalServerError
 }
 
-// flagType is one of the types that OpenFeature knows.
+// flagType is a type of OpenFeature.
 type flagType int
 
 const (
@@ -167,7 +168,7 @@ const (
 	asObject
 )
 
-// evaluate finds out the type of a flag: OpenFeature wants to be asked for one.
+// evaluate evaluates a flag of unknown type: OpenFeature has a method for each type, so evaluate tries the types.
 func (s *shop) evaluate(ctx context.Context, key string) (any, openfeature.ResolutionDetail) {
 	known, ok := s.types.Load(key)
 	if ok {

@@ -18,7 +18,7 @@ status is 0 if the new process serves (or could, with -rehearse), and 1 if not.
 
 `
 
-// upgradeFlags are what a deploy script wants.
+// upgradeFlags has the values of the flags of httpserver upgrade.
 type upgradeFlags struct {
 	admin, pidFile            string
 	rehearse, rollback, force bool
@@ -51,7 +51,7 @@ func (f *upgradeFlags) parse(args []string) error {
 	return nil
 }
 
-// path is what the admin listener is asked for.
+// path is the path of the request to the admin listener.
 func (f *upgradeFlags) path() string {
 	switch {
 	case f.rollback:
@@ -64,7 +64,7 @@ func (f *upgradeFlags) path() string {
 	return "/upgrade"
 }
 
-// upgradeCommand is what a deploy script calls.
+// upgradeCommand upgrades a running service, for a deploy script.
 func upgradeCommand(args []string) error {
 	var f upgradeFlags
 	if err := f.parse(args); err != nil {
@@ -95,7 +95,7 @@ func upgradeCommand(args []string) error {
 	return nil
 }
 
-// describe says from which process to which.
+// describe returns versions, generations and pids of the old and the new process as text.
 func describe(out upgrade.Outcome) string {
 	return fmt.Sprintf("%s -> %s, generation %d -> %d, pid %d -> %d",
 		out.From, out.Version, out.Generation-1, out.Generation, out.FromPID, out.PID)

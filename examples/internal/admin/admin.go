@@ -23,7 +23,7 @@ import (
 	"github.com/midair-go/midair/upgrade"
 )
 
-// Options say where the listener is and what it shows. All but Page are needed.
+// Options of Listen. All but Page and Actions are needed.
 type Options struct {
 	Addr   string                  // host:port, unix:PATH or systemd:NAME; empty: there is none
 	Grace  time.Duration           // drain limit
@@ -34,11 +34,11 @@ type Options struct {
 	Actions Actions // of this service alone
 }
 
-// Actions are functions that POST /name?reason=TEXT calls with the parameters, by name. The reason is never empty. An error is
-// answered with 500, or with the status of a Refusal.
+// Actions are functions by name: POST /name?reason=TEXT calls the function with the parameters. The reason is never empty. An
+// error is answered with 500, or with the status of a Refusal.
 type Actions map[string]func(url.Values) error
 
-// Server is the listener and what is behind it.
+// Server is the listener with its HTTP server.
 type Server struct {
 	up   *upgrade.Upgrader
 	opts Options
@@ -55,7 +55,8 @@ type Answer struct {
 	Outcome *upgrade.Outcome `json:"outcome,omitempty"` // all about an upgrade that was started
 }
 
-// Listen opens the listener. It is pinned: during an upgrade it leads to the process that can abort it.
+// Listen opens the listener. The listener is pinned: during an upgrade, requests reach the old process, which can abort the
+// upgrade.
 func Listen(up *upgrade.Upgrader, o Options) (*Server, error) {
 	s := &Server{up: up, opts: o, name: hostname(o.Addr)}
 	if o.Addr == "" {
@@ -88,7 +89,8 @@ func Listen(up *upgrade.Upgrader, o Options) (*Server, error) {
 	return s, nil
 }
 
-// Network tells a socket that systemd passes, by its name behind "systemd:", from an address.
+// Network returns network and address for Listen of the Upgrader: of a socket of systemd, which is "systemd:" with a name, or
+// of a TCP address.
 func Network(addr string) (network, address string) {
 	if name, ok := strings.CutPrefix(addr, "systemd:"); ok {
 		return "systemd", name
@@ -96,7 +98,7 @@ func Network(addr string) (network, address string) {
 	return "tcp", addr
 }
 
-// Tag adds to every answer which process gives it.
+// Tag adds version, generation and pid of the process to every answer.
 func Tag(who upgrade.Status, next http.Handler) http.Handler {
 	generation, pid := strconv.Itoa(who.Generation), strconv.Itoa(who.PID)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -108,8 +110,8 @@ func Tag(who upgrade.Status, next http.Handler) http.Handler {
 	})
 }
 
-// listenPrivate listens on a unix socket that only this user can reach. A socket file that nobody listens on was left
-// behind by a process that was killed.
+// listenPrivate listens on a unix socket for the user of the process alone. A socket file without a listener was left behind by a
+// killed process, and is removed.
 func listenPrivate(up *upgrade.Upgrader, path string) (net.Listener, error) {
 	if info, err := os.Stat(path); err == nil && info.Mode()&fs.ModeSocket != 0 {
 		conn, err := net.Dial("unix", path)
@@ -123,7 +125,7 @@ func listenPrivate(up *upgrade.Upgrader, path string) (net.Listener, error) {
 	return up.ListenPinned("unix", path)
 }
 
-// Beside runs serve with the admin listener beside it, which ends after it.
+// Beside runs serve, and serves the admin listener from the beginning until serve has returned.
 func (s *Server) Beside(ctx context.Context, serve func(context.Context) error) error {
 	if s.srv == nil {
 		return serve(ctx)
@@ -181,13 +183,13 @@ func (s *Server) routes() http.Handler {
 	return mux
 }
 
-// replace does what leads to another process, and waits for its end; whoever asked may go away.
+// replace runs an upgrade, a rehearsal, a restart or a rollback to the end, even if the client goes away.
 func (s *Server) replace(w http.ResponseWriter, r *http.Request, done upgrade.Phase, do func(context.Context) error) {
 	err := do(context.WithoutCancel(r.Context()))
 	answer(w, done, err, s.up.Status().Last)
 }
 
-// act does what a service alone can do.
+// act runs an action of the service.
 func act(w http.ResponseWriter, r *http.Request, do func(url.Values) error) {
 	q := r.URL.Query()
 	q.Set("reason", cmp.Or(q.Get("reason"), "asked for over the admin interface"))
@@ -202,8 +204,8 @@ func act(w http.ResponseWriter, r *http.Request, do func(url.Values) error) {
 	}
 }
 
-// answer tells how an upgrade ended: 200 as it was meant to, 409 another one is in progress, 422 it was refused before a
-// process was started, 500 it was taken back.
+// answer sends the outcome of an upgrade: 200 for success, 409 if another upgrade is in progress, 422 if the upgrade was refused
+// before a process was started, 500 if the new process was taken back.
 func answer(w http.ResponseWriter, done upgrade.Phase, err error, out *upgrade.Outcome) {
 	if err == nil {
 		writeJSON(w, http.StatusOK, Answer{Phase: done, Outcome: out})
@@ -231,8 +233,8 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_ = e.Encode(v) // a client that has gone needs no answer
 }
 
-// guard keeps web pages out that a browser on this machine has open: their scripts can send requests here, but not
-// without a foreign Origin, or a foreign name in Host.
+// guard refuses the scripts of web pages in a browser on the same machine. Such scripts can send requests to the listener, but
+// only with a foreign Origin, or a foreign name in Host.
 func (s *Server) guard(next http.Handler) http.Handler {
 	next = http.NewCrossOriginProtection().Handler(next)
 	if strings.HasPrefix(s.addr, "unix:") {
@@ -252,7 +254,7 @@ func (s *Server) allows(host string) bool {
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback() || host != "" && strings.EqualFold(host, s.name)
 }
 
-// hostname is what comes before the port.
+// hostname returns the host without the port.
 func hostname(hostport string) string {
 	if host, _, err := net.SplitHostPort(hostport); err == nil {
 		return host
@@ -260,7 +262,7 @@ func hostname(hostport string) string {
 	return strings.Trim(hostport, "[]")
 }
 
-// Curl is how a person reaches the listener from a shell, up to the path; empty if there is none.
+// Curl returns the beginning of a command line for the listener, up to the path, and nothing if there is no listener.
 func (s *Server) Curl() string {
 	if path, unix := strings.CutPrefix(s.addr, "unix:"); unix {
 		return "curl --unix-socket " + path + " http://admin"

@@ -20,7 +20,7 @@ type Client struct {
 	base string
 }
 
-// NewClient returns one for host:port or unix:PATH.
+// NewClient returns a Client for host:port or unix:PATH.
 func NewClient(addr string) Client {
 	t := &http.Transport{DisableKeepAlives: true}
 	c := Client{http: &http.Client{Transport: t}, base: "http://" + addr}
@@ -33,13 +33,13 @@ func NewClient(addr string) Client {
 	return c
 }
 
-// Refusal is a POST that was not answered with 200.
+// Refusal is the error of a request with another status than 2xx. An action returns a Refusal to choose the status.
 type Refusal struct {
 	Status int
 	Answer
 }
 
-// Error gives phase and reason.
+// Error returns phase and reason.
 func (r *Refusal) Error() string {
 	if r.Phase == "" {
 		return r.Reason
@@ -68,7 +68,7 @@ func (c Client) Status(ctx context.Context, v any) error {
 	return c.do(ctx, http.MethodGet, "/status", v)
 }
 
-// do decodes the answer into v if its status is 2xx.
+// do decodes the answer into v if the status is 2xx.
 func (c Client) do(ctx context.Context, method, path string, v any) error {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
 	if err != nil {

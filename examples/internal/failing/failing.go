@@ -19,8 +19,8 @@ import (
 	"github.com/midair-go/midair/upgrade"
 )
 
-// Mode is a way to be bad, as a flag such as "errors=0.2". Its zero value is a good release. It acts in a process that is
-// an upgrade; errors, slow, panic and cart-errors act in every process.
+// Mode is a way to be bad, as a flag such as "errors=0.2". The zero value is a good release. Most modes act only in a process
+// that is an upgrade; errors, slow, panic and cart-errors act in every process.
 type Mode struct {
 	name     string // empty: a good release
 	delay    time.Duration
@@ -31,14 +31,14 @@ type Mode struct {
 	leaked   *leak
 }
 
-// modes and what each needs behind an equals sign.
+// modes are the names, and an example of the value behind an equals sign.
 var modes = []struct{ name, needs string }{
 	{"start", ""}, {"check", ""}, {"hang", ""}, {"after-ready", ""}, {"leak-fd", ""},
 	{"after-commit", "2s"}, {"slow", "200ms"}, {"errors", "0.2"}, {"panic", "0.1"}, {"cart-errors", "0.02"},
 	{"leak-memory", "1000"},
 }
 
-// Names lists all modes, each with an example of what it needs.
+// Names lists all modes, with an example of a value for each mode that needs a value.
 func Names() string {
 	var names []string
 	for _, m := range modes {
@@ -47,7 +47,7 @@ func Names() string {
 	return strings.Join(names, ", ")
 }
 
-// String gives the name.
+// String returns the name.
 func (m *Mode) String() string { return m.name }
 
 // Set reads "name" or "name=value".
@@ -91,7 +91,7 @@ func (m *Mode) setValue(value string) (err error) {
 	return nil
 }
 
-// BeforeNew is what goes wrong before the old process has heard anything. Only the environment tells here whether this
+// BeforeNew has the faults before the first message to the old process. At this point only the environment shows whether the
 // process is an upgrade.
 func (m *Mode) BeforeNew() {
 	if os.Getenv("TABLEFLIP_HAS_PARENT_7DIU3") == "" {
@@ -111,7 +111,7 @@ func die(how string) {
 	os.Exit(7)
 }
 
-// AfterNew adds what goes wrong in the checks.
+// AfterNew adds the faults of the checks.
 func (m *Mode) AfterNew(up *upgrade.Upgrader) {
 	m.up, m.leaked, m.upgraded = up, new(leak), up.Status().Generation > 1
 	if m.name == "check" && m.upgraded {
@@ -119,7 +119,7 @@ func (m *Mode) AfterNew(up *upgrade.Upgrader) {
 	}
 }
 
-// Listener is ln for a good release.
+// Listener returns ln, or a listener that ends the process.
 func (m *Mode) Listener(ctx context.Context, ln net.Listener) net.Listener {
 	switch {
 	case !m.upgraded:
@@ -131,11 +131,11 @@ func (m *Mode) Listener(ctx context.Context, ln net.Listener) net.Listener {
 	return ln
 }
 
-// doomed is a listener whose process ends a moment after it was asked to accept, which makes the process prepared. It
-// accepts nothing: the deadline lets Accept return without a connection. So nobody loses a request.
+// doomed is a listener whose process ends a moment after the first call of Accept. The call makes the process prepared. Accept
+// takes no connection, because of a deadline in the past, so no request is lost.
 type doomed struct{ net.Listener }
 
-// Accept ends the process, or returns the error of a listener that was closed before.
+// Accept ends the process, or returns the error of a closed listener.
 func (d doomed) Accept() (net.Conn, error) {
 	if l, ok := d.Listener.(interface{ SetDeadline(time.Time) error }); ok {
 		_ = l.SetDeadline(time.Unix(1, 0)) // fails if it is closed, and so does Accept
@@ -167,7 +167,7 @@ func (m *Mode) dieAfterCommit(ctx context.Context) {
 	}
 }
 
-// Middleware is what goes wrong with requests over HTTP. Probes are spared: such a release looks healthy from outside.
+// Middleware adds the faults of requests over HTTP. Probes are spared: such a release looks healthy from outside.
 func (m *Mode) Middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.HasSuffix(r.URL.Path, "z") {
@@ -180,7 +180,7 @@ func (m *Mode) Middleware(next http.Handler) http.Handler {
 	})
 }
 
-// Request is what goes wrong with one request: it takes its time, panics, leaks, or returns what the client is to get.
+// Request adds the faults of a request: Request waits, panics, leaks, or returns the error for the client.
 func (m *Mode) Request(ctx context.Context) error {
 	switch hit := rand.Float64() < m.share; {
 	case m.name == "slow":
@@ -200,7 +200,7 @@ func (m *Mode) Request(ctx context.Context) error {
 	return nil
 }
 
-// Cart is what goes wrong with the new cart only.
+// Cart adds the faults of the new cart.
 func (m *Mode) Cart(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if m.name == "cart-errors" && rand.Float64() < m.share {
@@ -211,7 +211,7 @@ func (m *Mode) Cart(next http.Handler) http.Handler {
 	})
 }
 
-// leak keeps descriptors and memory that nobody needs.
+// leak keeps useless descriptors and memory.
 type leak struct {
 	mu    sync.Mutex
 	files []*os.File // without this the garbage collector would close them
