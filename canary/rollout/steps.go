@@ -26,9 +26,10 @@ type Step struct {
 
 // Steps are the plan of a rollout, in rising order of the weights. After the last step, the canary gets all requests.
 //
-// In JSON, steps are objects, as in a feature flag that has the plan:
+// In JSON, steps are a list of objects, and each step has a time. In a feature flag, put the list into an object, because a variant
+// of a flag is a boolean, a string, a number or an object. The value of the flag is then a struct with a field of the type Steps:
 //
-//	[{"weight": 0.05, "for": "10m", "min_samples": 1000}, {"weight": 0.5, "for": "30m", "gate": true}]
+//	{"steps": [{"weight": 0.05, "for": "10m", "min_samples": 1000}, {"weight": 0.5, "for": "30m", "gate": true}]}
 //
 // As text, for a flag of the command line, a step is a share with a time, and perhaps a number of requests and the word gate:
 //
