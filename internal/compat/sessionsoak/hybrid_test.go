@@ -311,7 +311,8 @@ func (h *hybrid) edit(change func(*flagFile)) {
 	change(&h.flags)
 	for _, version := range versions {
 		variants := map[string]any{
-			"banner": h.flags.banner && version != "v1", "cart-released": h.flags.released, "cart-bad": h.flags.bad, "cart-plan": h.flags.plan,
+			"banner": h.flags.banner && version != "v1", "cart-released": h.flags.released, "cart-bad": h.flags.bad,
+			"cart-plan": map[string]any{"steps": h.flags.plan},
 		}
 		all := map[string]any{}
 		for name, value := range variants {

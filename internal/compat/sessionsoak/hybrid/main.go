@@ -47,6 +47,11 @@ func main() {
 	}
 }
 
+// A cartPlan is the value of the flag "cart-plan".
+type cartPlan struct {
+	Steps rollout.Steps `json:"steps"`
+}
+
 // A service is one process of the service.
 type service struct {
 	up        *upgrade.Upgrader
@@ -80,9 +85,10 @@ func run(ctx context.Context) (err error) {
 	}
 	defer s.flags.Close()
 	released := flags.NewVar(s.flags, "cart-released", false, flags.VarOptions[bool]{})
+	plan := flags.NewVar(s.flags, "cart-plan", cartPlan{rollout.Steps{{Weight: 0.01}}}, flags.VarOptions[cartPlan]{})
 	s.handler, err = rollout.New(rollout.Options{
 		Name: "cart", Judge: noLatency, Broadcast: broadcast,
-		Plan:    flags.NewVar(s.flags, "cart-plan", rollout.Steps{{Weight: 0.01}}, flags.VarOptions[rollout.Steps]{}).Get,
+		Plan:    func() rollout.Steps { return plan.Get().Steps },
 		Follows: func() bool { return slices.Contains([]string{"candidate", "draining", "aborted"}, s.up.Status().State) },
 		Ready:   func(ctx context.Context) error { return until(ctx, released.Get) },
 	})
