@@ -153,6 +153,8 @@ func TestPackagesLinkOnlyTheirOwn(t *testing.T) {
 		"drain":              {},
 		"flags":              {"github.com/open-feature/go-sdk/", "github.com/cespare/xxhash/"},
 		"canary":             {"github.com/cespare/xxhash/"},
+		"canary/judge":       {"github.com/cespare/xxhash/"},
+		"canary/rollout":     {"github.com/cespare/xxhash/", "golang.org/x/sys/"},
 		"session":            {},
 		"examples/drainonly": {},
 	} {
