@@ -46,10 +46,10 @@ type Options struct {
 	Salt string
 	// Steps are the plan. With Plan, Steps are the plan until Plan returns one without an error. Default: the plan of Plan.
 	Steps Steps
-	// Plan returns the plan, if the plan can change, as that of a flag does: a Var of package flags has such a method. Plan is
-	// called several times a second, and should not wait. The rollout waits until there is a step. A plan that changes counts at
-	// once: the rollout stays in the step with the same number, or in the last step. The error of a wrong plan is logged, and the
-	// plan before stays. Default: Steps.
+	// Plan returns the plan, if the plan can change: that of a feature flag, for example, with a Var of package flags. Plan is called
+	// several times a second, and should not wait. The rollout waits until there is a step. A plan that changes counts at once: the
+	// rollout stays in the step with the same number, or in the last step. The error of a wrong plan is logged, and the plan before
+	// stays. Default: Steps.
 	Plan func() Steps
 
 	// Judge are the options of the statistical tests. Default: those of package judge.
