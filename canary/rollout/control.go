@@ -36,9 +36,9 @@ const (
 	toLog, toTell = 0, 1 // the places in news
 )
 
-// start makes a control ready for use.
-func (c *control) start(plan Steps, ready bool) {
-	c.machine, c.plan, c.ready, c.changed = machine{step: -1}, slices.Clone(plan), ready, make(chan struct{})
+// start makes a control ready for use. name is that of this process.
+func (c *control) start(plan Steps, ready bool, name string) {
+	c.machine, c.plan, c.ready, c.changed = machine{step: -1, self: name}, slices.Clone(plan), ready, make(chan struct{})
 }
 
 // Weight returns the share of the canary. It is made for canary.Options.Weight and for flags.Guarded, and is one atomic load.
@@ -218,7 +218,9 @@ func (c *control) tick(stop bool, now time.Time) {
 func (c *control) end(l look, now time.Time, ended uint64, event func(m *machine, steps int) (e event, reason string, due bool)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.machine.state != Ramping || c.machine.turn != l.machine.turn || c.step() == 0 {
+	m := &c.machine
+	same := m.turn == l.machine.turn && m.step == l.machine.step && m.since.Equal(l.machine.since)
+	if m.state != Ramping || !same || c.step() == 0 {
 		return
 	}
 	if e, reason, due := event(&c.machine, len(c.plan)); due && c.machine.fire(e, reason, now, ended) {
@@ -237,7 +239,8 @@ func (c *control) head() head {
 	}
 }
 
-// join takes over the machine of another process, if it is newer. older reports whether the other process has the older one.
+// join joins the machine of another process. joined reports whether this process has taken over that machine, and older whether
+// the other process has to get the machine of this process.
 func (c *control) join(h head) (joined, older bool) {
 	other := machine{
 		state: h.State, step: h.Step - 1, passed: h.Passed, spent: h.Spent, began: h.Began, reason: h.Reason, turn: h.Turn,
@@ -248,12 +251,19 @@ func (c *control) join(h head) (joined, older bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.machine.yields(&other) {
-		return false, other.yields(&c.machine)
+	both, joined := c.machine.join(&other)
+	if joined {
+		c.opinion = h.Opinion
 	}
-	c.machine, c.opinion = other, h.Opinion
-	c.put(other.reason) // the other process logs and tells its decisions
-	return true, false
+	before := c.machine.state
+	c.machine = both
+	switch {
+	case both.state != before && both.state != other.state:
+		c.settle(both.reason) // no process has decided this
+	case both.state != before || joined:
+		c.put(both.reason) // the other process logs and tells its decisions
+	}
+	return joined, !both.same(&other)
 }
 
 // fill adds the state to a Status.

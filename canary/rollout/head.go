@@ -21,7 +21,7 @@ type head struct {
 	Began   uint64        `json:"began"`
 	Reason  string        `json:"reason"`
 	Turn    uint64        `json:"turn"`
-	Aborts  uint64        `json:"aborts,omitempty"`
+	Aborts  aborts        `json:"aborts,omitempty"`
 	Opinion Opinion       `json:"opinion,omitzero"`
 	Warm    int64         `json:"warm,omitempty"` // when the canary is warm, by the clock of the processes
 	Uses    counted       `json:"uses,omitempty"`

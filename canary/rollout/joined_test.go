@@ -247,6 +247,61 @@ func TestAbortInTheFollowerHolds(t *testing.T) {
 	}
 }
 
+// An Abort in the follower counts also if the follower has missed an Abort and a Resume of the leader, which then has as many aborts and
+// more changes. The same holds if each of the two processes was aborted and resumed while no message came through.
+func TestAbortHoldsThoughAnEarlierAbortWasMissed(t *testing.T) {
+	for _, apart := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var b bus
+			var told atomic.Value // the reason of the leader's last decision
+			leader := b.join(t, true, rollout.Options{Decided: func(_ context.Context, d rollout.Decision) { told.Store(d.Reason) }})
+			follower := b.join(t, false, rollout.Options{})
+			leader.load(time.Second, 10)
+			follower.want(rollout.Ramping, 1, .05)
+			follower.deaf.Store(true)
+			leader.deaf.Store(apart)
+			operate := func(errs ...error) {
+				t.Helper()
+				for _, err := range errs {
+					if err != nil {
+						t.Error(err)
+					}
+				}
+				time.Sleep(time.Second)
+			}
+			operate(leader.ro.Abort("once"), leader.ro.Resume("again"))
+			leader.want(rollout.Ramping, 1, .05)
+			reason := "no"
+			operate(follower.ro.Abort("no"))
+			if apart {
+				follower.leads.Store(true)
+				operate()
+				operate(follower.ro.Resume("also again"))
+				follower.want(rollout.Ramping, 1, .05)
+				follower.leads.Store(false)
+				leader.deaf.Store(false)
+				reason = "an abort has not reached each process before the rollout was resumed"
+				operate()
+			}
+			leader.want(rollout.Aborted, 1, 0)
+			if got := told.Load(); apart && got != reason {
+				t.Errorf("Decided was called with %q, want %q", got, reason)
+			}
+			follower.deaf.Store(false)
+			time.Sleep(5 * time.Second)
+			for _, p := range []*process{leader, follower} {
+				p.want(rollout.Aborted, 1, 0)
+				if got := p.ro.Status().Reason; got != reason {
+					t.Errorf("the reason is %q, want %q", got, reason)
+				}
+			}
+			operate(leader.ro.Resume("yes"))
+			leader.want(rollout.Ramping, 1, .05)
+			follower.want(rollout.Ramping, 1, .05)
+		})
+	}
+}
+
 // The external judge of a process that follows moves nothing.
 func TestOpinionOfTheFollowerMovesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

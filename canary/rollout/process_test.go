@@ -49,6 +49,7 @@ func marshal(t testing.TB, m encoding.BinaryMarshaler) []byte {
 type process struct {
 	*site
 	leads atomic.Bool
+	deaf  atomic.Bool // no message of the bus arrives
 	wrong [2]int
 }
 
@@ -103,7 +104,7 @@ func (b *bus) join(t *testing.T, leads bool, opts rollout.Options) *process {
 		}
 		for range times {
 			for _, other := range b.members {
-				if other != self.Load() {
+				if other != self.Load() && !other.deaf.Load() {
 					if err := other.ro.Ingest(message); err != nil {
 						t.Errorf("Ingest: %v", err)
 					}

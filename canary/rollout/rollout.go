@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"sync"
@@ -50,7 +51,9 @@ func New(opts Options) (*Rollout, error) {
 	}
 	r := new(Rollout)
 	control := new(control)
-	control.start(plan, opts.Ready == nil)
+	name := rand.Text() // of this process
+	control.start(plan, opts.Ready == nil, name)
+	r.uses.own = name
 	recorder := newRecorder(&opts, evidence)
 	r.referee = &referee{control: control, recorder: recorder, opts: &opts, wake: make(chan struct{}, 1), send: make(chan struct{}, 1)}
 	recorder.changed = r.consider

@@ -23,6 +23,7 @@ type sharing struct {
 // A dispatch is what was sent to the other processes last.
 type dispatch struct {
 	turn     uint64
+	state    State
 	requests uint64
 	failed   bool
 }
@@ -43,7 +44,7 @@ func (s *sharing) run(ctx context.Context) {
 		changed = s.control.change()
 		h := s.head(s.uses.mine())
 		stable, of := s.evidence.Counts()
-		next := dispatch{turn: h.Turn, requests: stable.Requests + of.Requests}
+		next := dispatch{turn: h.Turn, state: h.State, requests: stable.Requests + of.Requests}
 		if missed := s.missed.Swap(false); !missed && !h.moves() && next == last {
 			continue
 		}

@@ -159,7 +159,8 @@ type machine struct {
 	began  uint64        // the requests that the canary had ended when the step began
 	reason string        // why the state is what it is
 	turn   uint64        // how many changes there were, in all processes
-	aborts uint64        // how many of these were aborts by an operator
+	self   string        // the name of this process
+	aborts aborts        // how many of the changes were aborts by an operator
 	now    time.Time     // of the event
 	ended  uint64        // the requests that the canary has ended until the event
 }
@@ -224,7 +225,7 @@ func (m *machine) retry() {
 
 func (m *machine) again() { m.step, m.passed, m.spent = -1, false, 0 }
 
-func (m *machine) abort() { m.aborts++ }
+func (m *machine) abort() { m.aborts = m.aborts.plus(m.self) }
 
 // weight returns the share of the canary by a plan.
 func (m *machine) weight(plan Steps) float64 {
@@ -237,22 +238,4 @@ func (m *machine) weight(plan Steps) float64 {
 		}
 	}
 	return 0
-}
-
-// caution is the order in which states of two processes with as many changes count.
-var caution = [states]int{Promoted: 0, Waiting: 1, Ramping: 2, Gated: 3, Paused: 4, Held: 5, Aborted: 6, RolledBack: 7}
-
-// yields reports whether another process's machine is to be taken over: RolledBack always is, and else the one with more
-// aborts, as an operator may abort in a process that has missed changes. Of two with as many aborts, the one with more changes
-// is taken over, and of two with as many changes, the more cautious one.
-func (m *machine) yields(other *machine) bool {
-	switch {
-	case m.state == RolledBack || other.state == RolledBack:
-		return m.state != RolledBack
-	case m.aborts != other.aborts:
-		return m.aborts < other.aborts
-	case m.turn != other.turn:
-		return m.turn < other.turn
-	}
-	return caution[m.state] < caution[other.state]
 }

@@ -144,10 +144,10 @@ func TestAllOrdersOfEvents(t *testing.T) {
 			try(next, left-1, append(path, e))
 			// The process dies, and another one takes over, which has seen less.
 			for _, other := range []machine{{step: -1}, m} {
-				if !other.yields(&next) {
+				if _, joined := other.join(&next); !joined {
 					t.Fatalf("%v: a process with less does not take over", append(path, e))
 				}
-				if next.yields(&other) {
+				if _, joined := next.join(&other); joined {
 					t.Fatalf("%v: a process with more takes over what is older", append(path, e))
 				}
 			}

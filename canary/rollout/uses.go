@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"crypto/rand"
 	"maps"
 	"slices"
 	"sync"
@@ -45,7 +44,7 @@ func (u *uses) add(name string, onCanary, bad bool) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.all == nil {
-		u.all, u.own = counted{}, rand.Text()
+		u.all = counted{}
 	}
 	mine := u.all[u.own]
 	if mine == nil {
@@ -94,7 +93,7 @@ func (u *uses) join(other counted) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.all == nil {
-		u.all, u.own = counted{}, rand.Text()
+		u.all = counted{}
 	}
 	for sender, names := range other {
 		if u.all[sender] == nil {
