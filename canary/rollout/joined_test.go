@@ -393,3 +393,20 @@ func TestRollbackByTheEvidenceOfTheFollowerReturnsAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// The leader decides within 20 ms after the evidence of another process, and not only at its next look.
+func TestEvidenceOfAnotherProcessIsJudgedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		leader := newProcess(t, true, rollout.Options{Steps: step(.5, time.Hour)})
+		follower := newProcess(t, false, rollout.Options{Steps: step(.5, time.Hour)}, marshal(t, leader.ro))
+		follower.fails(canary.Canary, 1)
+		follower.load(30*time.Second, 10)
+		time.Sleep(10 * time.Millisecond) // the next look of the leader is 90 ms away
+		if err := leader.ro.Ingest(marshal(t, follower.ro)); err != nil {
+			t.Fatal(err)
+		}
+		leader.want(rollout.Ramping, 1, .5)
+		time.Sleep(21 * time.Millisecond)
+		leader.want(rollout.RolledBack, 1, 0)
+	})
+}
