@@ -141,12 +141,14 @@ func (c *control) setDriven(weight float64, err error, again bool) {
 	}
 }
 
-// follow takes over a plan, or returns why it is refused, once for each reason.
+// follow takes over a plan, or returns why it is refused, once for each reason. Before the first plan, a plan without a step is no
+// error: the rollout waits.
 func (c *control) follow(plan Steps, err error) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case len(plan)+len(c.plan) == 0:
+	case err == errNoStep && len(c.plan) == 0:
+		c.refused = ""
 		return nil
 	case err != nil:
 		again := err.Error() == c.refused

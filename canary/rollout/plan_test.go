@@ -288,17 +288,22 @@ func TestMaxBadIsALimitAndAProof(t *testing.T) {
 	})
 }
 
-// A Plan that panics when the rollout is made is like one without a step.
+// A Plan that panics before there is a plan is like one without a step, and the panic is in the log, once.
 func TestPlanMayPanicInNew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var works atomic.Bool
-		s := newSite(t, rollout.Options{Logger: quiet, Plan: func() rollout.Steps {
+		log := &lines{}
+		s := newSite(t, rollout.Options{Logger: log.logger(), Plan: func() rollout.Steps {
 			if !works.Load() {
 				panic("for a test")
 			}
 			return plan
 		}})
+		time.Sleep(time.Minute)
 		s.want(rollout.Waiting, 0, 0)
+		if n, all := log.count("panic: for a test"), log.count("the new plan is refused"); n != 1 || all != 1 {
+			t.Errorf("%d lines about the panic, and %d about refused plans, want 1", n, all)
+		}
 		works.Store(true)
 		time.Sleep(time.Second)
 		s.want(rollout.Ramping, 1, .05)

@@ -117,7 +117,7 @@ func (r *referee) followPlan() {
 		err = r.opts.check(plan)
 	}
 	if err = r.follow(plan, err); err != nil {
-		r.opts.Logger.Error("rollout: the new plan is refused, the plan before stays", slog.String("name", r.opts.Name), slog.Any("err", err))
+		r.opts.Logger.Error("rollout: the new plan is refused, the plan before stays if there was one", slog.String("name", r.opts.Name), slog.Any("err", err))
 	}
 }
 

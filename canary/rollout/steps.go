@@ -63,11 +63,14 @@ func (s *Step) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// errNoStep: a plan has no step.
+var errNoStep = errors.New("rollout: the plan has no step: give at least one, such as {Weight: 0.05, For: 10 * time.Minute}")
+
 // Check returns an error if the steps are no plan: without a step, with weights that do not rise or are not above 0 and at most
 // 1, with a time below 0, or with MinSamples at the weight 1.
 func (s Steps) Check() error {
 	if len(s) == 0 {
-		return errors.New("rollout: the plan has no step: give at least one, such as {Weight: 0.05, For: 10 * time.Minute}")
+		return errNoStep
 	}
 	before := 0.0
 	for i, step := range s {
