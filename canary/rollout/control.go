@@ -183,6 +183,21 @@ func (c *control) hear(o Opinion) {
 	}
 }
 
+// forget ends the opinion of another process's external judge. The step lasts its whole time again, perhaps at a greater weight. After
+// the end of the rollout, the opinion holds up nothing.
+func (c *control) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.opinion == (Opinion{}) || c.machine.state >= Promoted {
+		return
+	}
+	reason := "this process has no external judge, and ends the opinion of the last one: " + c.opinion.Reason
+	c.opinion = Opinion{}
+	c.machine.lastsFrom(time.Now())
+	c.machine.turn++
+	c.settle(cut(reason))
+}
+
 // A look is what the end of a step depends on.
 type look struct {
 	machine machine

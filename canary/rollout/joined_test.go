@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -335,6 +336,54 @@ func TestOpinionOfTheLeaderReachesTheFollower(t *testing.T) {
 		leader.want(rollout.Ramping, 1, .01)
 		follower.want(rollout.Ramping, 1, .01)
 	})
+}
+
+// A process that takes over without an external judge ends the opinion of the last one, and says so: neither a hold nor a lower weight
+// stays for ever. A process that takes over with an external judge asks it, and the opinion stays until the answer.
+func TestOpinionEndsWithoutAnExternalJudge(t *testing.T) {
+	for name, opinion := range map[string]rollout.Opinion{"a hold": {Hold: true, Reason: "wait"}, "a lower weight": {Most: .01, Reason: "wait"}} {
+		for _, judged := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				says := func(o rollout.Opinion) func(context.Context, rollout.Status) rollout.Opinion {
+					return func(context.Context, rollout.Status) rollout.Opinion { return o }
+				}
+				old := newProcess(t, true, rollout.Options{Opinion: says(opinion)})
+				old.load(2*time.Minute, 1)
+				var opts rollout.Options
+				if judged {
+					opts.Opinion = says(opinion)
+				}
+				next := newProcess(t, false, opts, marshal(t, old.ro))
+				next.load(time.Minute, 1)
+				next.want(rollout.Ramping, 1, old.ro.Weight())
+				if o := next.ro.Status().Opinion; o == nil || *o != opinion {
+					t.Errorf("%s: the process that follows has the opinion %v", name, o)
+				}
+				old.stop()
+				next.leads.Store(true)
+				next.load(time.Second, 1)
+				s := next.ro.Status()
+				said := slices.ContainsFunc(s.Decisions, func(d rollout.Decision) bool {
+					return strings.Contains(d.Reason, "this process has no external judge") && strings.HasSuffix(d.Reason, "wait")
+				})
+				if said == judged || judged != (s.Opinion != nil) {
+					t.Errorf("%s, judged %v: the opinion is %v, and the decisions are %v", name, judged, s.Opinion, s.Decisions)
+				}
+				if judged {
+					next.load(5*time.Minute, 1)
+					next.want(rollout.Ramping, 1, old.ro.Weight())
+					return
+				}
+				next.load(57*time.Second, 1)
+				next.want(rollout.Ramping, 1, .05)
+				next.load(3*time.Second, 1)
+				next.want(rollout.Ramping, 2, .25)
+				if err := old.ro.UnmarshalBinary(marshal(t, next.ro)); err != nil || old.ro.Status().Opinion != nil {
+					t.Errorf("%s: %v, and the old process still has the opinion %v", name, err, old.ro.Status().Opinion)
+				}
+			})
+		}
+	}
 }
 
 // A message has less than 16 KiB, the most that a broadcast of an Upgrader carries, whatever the program records and however long

@@ -123,6 +123,9 @@ func (r *referee) followPlan() {
 
 // judge fires what the evidence, the guards and the step say.
 func (r *referee) judge(now time.Time) {
+	if r.opts.Opinion == nil {
+		r.forget()
+	}
 	verdict := r.evidence.Verdict()
 	if verdict == judge.Regression {
 		r.worse()

@@ -36,7 +36,10 @@ type Status struct {
 	Decisions []Decision `json:"decisions"`
 }
 
-// An Opinion is what an external judge says. The zero value lets the rollout go on. An Opinion counts until the next Opinion.
+// An Opinion is what an external judge says. The zero value lets the rollout go on. An Opinion counts until the next Opinion, also
+// after another process has taken over. If the program of that process has no Options.Opinion, the Opinion ends when that process
+// decides, as nobody could take it back: a decision says so, the canary gets the weight of the step, and the step lasts its whole time
+// again.
 type Opinion struct {
 	// Hold holds the rollout: no step ends.
 	Hold bool
