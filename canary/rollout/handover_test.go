@@ -206,6 +206,47 @@ func TestRefusedStatesChangeNothing(t *testing.T) {
 	})
 }
 
+// Two processes that both decide for a while, as at a handover, agree on each step, end each step once, and end no step before its time.
+// A canary that is worse is held or taken back in both, whichever process finds that.
+func TestTwoProcessesMayDecideAtOnce(t *testing.T) {
+	for apart := range 5 {
+		for _, worse := range []rollout.Policy{rollout.Hold, rollout.RollBack} {
+			synctest.Test(t, func(t *testing.T) {
+				var b bus
+				both := []*process{b.join(t, true, rollout.Options{Worse: worse})}
+				time.Sleep(time.Duration(apart) * 20 * time.Millisecond) // the looks of the two are apart
+				both = append(both, b.join(t, true, rollout.Options{Worse: worse}))
+				want := func(state rollout.State, step int, weight float64) {
+					t.Helper()
+					for _, p := range both {
+						p.want(state, step, weight)
+					}
+				}
+				time.Sleep(2 * time.Second)
+				want(rollout.Ramping, 1, .05)
+				time.Sleep(57 * time.Second)
+				want(rollout.Ramping, 1, .05)
+				time.Sleep(2 * time.Second)
+				want(rollout.Ramping, 2, .25)
+				time.Sleep(58 * time.Second)
+				want(rollout.Ramping, 2, .25)
+				time.Sleep(2 * time.Second)
+				want(rollout.Ramping, 3, .5)
+				for _, p := range both {
+					p.fails(canary.Canary, 1)
+				}
+				both[apart%2].load(10*time.Second, 10)
+				time.Sleep(2 * time.Second)
+				if worse == rollout.Hold {
+					want(rollout.Held, 3, .5)
+				} else {
+					want(rollout.RolledBack, 3, 0)
+				}
+			})
+		}
+	}
+}
+
 // Whatever a message with a right checksum says, nothing panics, and the weight is a share.
 func FuzzState(f *testing.F) {
 	ro, err := rollout.New(rollout.Options{Steps: plan, Logger: quiet})

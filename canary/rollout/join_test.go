@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"testing"
+	"time"
 )
 
 // A member is one of the processes of a cluster.
@@ -260,6 +261,29 @@ func TestTwoDecisionsAtOnceBecomeOne(t *testing.T) {
 				t.Errorf("%v and %v: %+v and %+v", c.one, c.two, x, y)
 			}
 		}
+	}
+}
+
+// A step that a process has looked at, and that another process has ended since, does not end once more.
+func TestStepOfAnotherProcessDoesNotEnd(t *testing.T) {
+	both := &cluster{t: t}
+	both.add(2)
+	mine, other := both.all[0], both.all[1]
+	mine.fire(onReady, "ready", 0)
+	both.give(1, both.letter(0))
+	mine.fire(onPause, "pause", 0) // as many changes as in the other process, and another step
+	mine.fire(onResume, "resume", 0)
+	other.fire(onStep, "step", 0)
+	other.fire(onStep, "step", 0)
+	l := other.look()
+	both.give(1, both.letter(0))
+	other.end(l, time.Now(), 0, func(*machine, int) (event, string, bool) { return onStep, "end", true })
+	if other.machine.step != 0 || !other.machine.same(&mine.machine) {
+		t.Errorf("the process has %+v, and the other one %+v", other.machine, mine.machine)
+	}
+	other.end(other.look(), time.Now(), 0, func(*machine, int) (event, string, bool) { return onStep, "end", true })
+	if other.machine.step != 1 {
+		t.Errorf("the step has not ended: %+v", other.machine)
 	}
 }
 

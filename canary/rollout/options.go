@@ -105,7 +105,8 @@ type Options struct {
 	Broadcast func(name string, data []byte) error
 	// Follows reports whether another process decides, because this process is a candidate, or drains. If so, the requests of this
 	// process count, and this process changes no weight by itself. Follows is called several times a second, and should not wait.
-	// Default: this process decides while Run runs.
+	// Until the next call, both processes may decide: of two decisions at once, one counts in both processes, and a step that both
+	// have ended has ended once. Default: this process decides while Run runs.
 	Follows func() bool
 
 	// Decided is called after each decision of this process, in the order of the decisions, by a goroutine of Run: for a webhook,
