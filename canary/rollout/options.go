@@ -65,7 +65,8 @@ type Options struct {
 	// Default: 0.
 	WarmUp time.Duration
 	// Panics is the budget of panics: at so many panics of the canary, while stable has had none, the canary is rolled back. With
-	// a key a user counts once, and with Processes a connection counts once. Default: 3. Negative: no budget.
+	// a key a user counts once, and with Processes a connection counts once. At the weight 1, and so after the promotion, no panic
+	// counts, as stable has no requests to compare with. Default: 3. Negative: no budget.
 	Panics int
 	// MaxBad is a limit for the share of bad outcomes of the canary, such as 0.02 for 2 %, whatever stable does. A canary that is
 	// shown to have more is rolled back; this is wrong with a probability of at most Judge.Alpha in the whole rollout. A step that

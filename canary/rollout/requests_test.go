@@ -166,6 +166,23 @@ func TestPanicsHaveABudget(t *testing.T) {
 	}
 }
 
+// At the weight 1, in a step and after the promotion, panics do not count: stable has no requests to compare with.
+func TestPanicsAtTheWeight1DoNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, rollout.Options{Logger: quiet, Steps: step(1, time.Minute)})
+		s.panics[canary.Canary] = each(1)
+		for _, state := range []rollout.State{rollout.Ramping, rollout.Promoted} {
+			s.want(state, 1, 1)
+			s.load(59*time.Second, 10)
+			s.want(state, 1, 1)
+			time.Sleep(2 * time.Second)
+		}
+		if n := s.ro.Status().Judge.Canary.Panics; s.n[canary.Canary] < 1000 || n != 0 {
+			t.Errorf("%d panics, of which %d count", s.n[canary.Canary], n)
+		}
+	})
+}
+
 // The time during which the rollout is killed is no time of the step: the canary has had no request.
 func TestKilledTimeIsNoTimeOfTheStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
