@@ -86,8 +86,9 @@ func NewProcesses(opts Options, assigned func(net.Conn) (unit string, weight flo
 	return p, nil
 }
 
-// rollout returns the Rollout of a candidate. The pid is the salt, as a further candidate is another release, and as both
-// processes know the pid.
+// rollout returns the Rollout of a candidate. The pid is the salt, as a further candidate is another release, and as both processes
+// know the pid: an Upgrader refuses a candidate whose pid is not that of the process that the Upgrader has started, as after a script
+// that does not end with exec.
 func (p *Processes) rollout(pid int, opts Options) (*Rollout, error) {
 	opts.Salt = fmt.Sprintf("%s of %d", opts.Name, pid)
 	return New(opts)
