@@ -2,6 +2,7 @@ package canary
 
 import (
 	"io"
+	"maps"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -53,7 +54,8 @@ func (b *replay) keep(p []byte) bool {
 // A firstReader is the body of the first request.
 type firstReader struct {
 	*replay
-	closed atomic.Bool
+	from, to *http.Request // the request of the router, whose trailers the server sets at the end of the body, and the first request
+	closed   atomic.Bool
 }
 
 func (f *firstReader) Read(p []byte) (int, error) {
@@ -73,7 +75,19 @@ func (f *firstReader) Read(p []byte) (int, error) {
 	if !f.keep(p[:n]) {
 		return 0, request.ErrDropped
 	}
+	if err == io.EOF && len(f.from.Trailer) > 0 {
+		f.to.Trailer = merge(f.to.Trailer, f.from.Trailer)
+	}
 	return n, err
+}
+
+// merge copies trailers into those of another request.
+func merge(to, from http.Header) http.Header {
+	if to == nil {
+		return from.Clone()
+	}
+	maps.Copy(to, from)
+	return to
 }
 
 // Close leaves the body open for the second, and for the server, which closes it.

@@ -85,10 +85,12 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serve passes a request with what the router adds to it to its handler.
 func (rt *Router) serve(w http.ResponseWriter, r *http.Request, d decision) {
-	if d.side == Canary && rt.rescue != nil && rt.stable != nil && rt.mayRunTwice(r) {
-		t := try{router: rt, w: w, r: r}
-		t.serve(&d)
-		return
+	if d.side == Canary && rt.rescue != nil && rt.stable != nil {
+		if twice := rt.mayRunTwice(r); twice || rt.rescue.Unserved {
+			t := try{router: rt, w: w, r: r, twice: twice}
+			t.serve(&d)
+			return
+		}
 	}
 	rt.run(w, r, d.side, &d, 0)
 }

@@ -18,6 +18,7 @@ type try struct {
 	slot   *request.Slot       // the Slot of the canary's request
 	writer request.Writer      // the Writer of the canary's answer
 	body   replay
+	twice  bool    // the request may run twice
 	begun  [2]bool // by Side: the arm has counted a request as begun that no handler has got yet; under the lock of writer
 }
 
@@ -74,7 +75,7 @@ func (t *try) canaryRequest() (r *http.Request) {
 	}
 	if t.r.Body != nil && t.r.Body != http.NoBody {
 		t.body.begin(t.r.Body, t.router.rescue.Body)
-		r.Body = &firstReader{replay: &t.body}
+		r.Body = &firstReader{replay: &t.body, from: t.r, to: r}
 	}
 	return r
 }
@@ -118,6 +119,7 @@ func finish(slot *request.Slot, r, outer *http.Request) {
 func (t *try) runs(r *http.Request, d *decision) (stands bool) {
 	w := t.writer.Wrap(t.w)
 	t.writer.Try(t.refuses)
+	t.writer.AllowGiveUp(t.givesUp)
 	t.begun[Canary] = false
 	ob := t.router.outcomes.begin(w, r, &t.router.arms[Canary], d, 0)
 	returned := false
@@ -160,7 +162,7 @@ func (t *try) log(p any) {
 // Nothing that is written later, by goroutines that the canary has left behind, changes the decision.
 func (t *try) dropped(p any, returned bool) bool {
 	switch {
-	case p != nil && p != http.ErrAbortHandler:
+	case p != nil && p != http.ErrAbortHandler && t.twice:
 		return t.writer.Drop(t.replaceable)
 	case p == nil && returned && t.writer.Keep():
 		t.slot.Finish(t.r)
@@ -171,8 +173,11 @@ func (t *try) dropped(p any, returned bool) bool {
 
 // refuses reports whether an answer with the status is dropped.
 func (t *try) refuses(status int) bool {
-	return t.router.rescue.Status != nil && t.router.rescue.refuses(status) && t.replaceable()
+	return t.twice && t.router.rescue.Status != nil && t.router.rescue.refuses(status) && t.replaceable()
 }
+
+// givesUp reports whether an answer is dropped whose handler gives up.
+func (t *try) givesUp(unserved bool) bool { return (t.twice || unserved) && t.replaceable() }
 
 // replaceable reports whether the stable handler can answer. If so, the canary gets no more of the body, and the stable handler is
 // counted as begun.

@@ -15,6 +15,7 @@ var ErrDropped = errors.New("the answer of this try was dropped: another handler
 type try struct {
 	header  http.Header
 	refuses func(status int) bool
+	giveUp  func(unserved bool) bool
 	state   tryState
 	refused int // the status that has dropped the answer, or 0
 }
@@ -35,6 +36,25 @@ func (wr *Writer) Try(refuses func(status int) bool) {
 		header = http.Header{}
 	}
 	wr.try = &try{header: header, refuses: refuses}
+}
+
+// AllowGiveUp lets the handler of a try give up, if the function returns true. AllowGiveUp is called after Try and before a handler
+// has the Writer.
+func (wr *Writer) AllowGiveUp(ok func(unserved bool) bool) { wr.try.giveUp = ok }
+
+// GiveUp drops the answer of a try of which nothing was sent, if AllowGiveUp allows it, and reports whether the answer is dropped. The
+// status counts as the one that was refused. unserved is true if the handler has done nothing with the request.
+func (wr *Writer) GiveUp(status int, unserved bool) bool {
+	if wr.try == nil || wr.try.giveUp == nil {
+		return false
+	}
+	wr.mu.Lock()
+	defer wr.mu.Unlock()
+	if wr.try.state != trying || !wr.try.giveUp(unserved) {
+		return false
+	}
+	wr.try.state, wr.try.refused = dropped, status
+	return true
 }
 
 // IsTry reports whether Try was called.
