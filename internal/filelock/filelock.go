@@ -29,14 +29,16 @@ func Acquire(ctx context.Context, name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := wait(ctx, f); err != nil {
+	if err := Wait(ctx, f); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
 }
 
-func wait(ctx context.Context, f *os.File) error {
+// Wait waits for the lock of an open file or directory. The lock ends when the caller closes the file. If ctx ends first, Wait returns
+// the error of ctx.
+func Wait(ctx context.Context, f *os.File) error {
 	for pause := 50 * time.Microsecond; ; pause = min(2*pause, maxPause) {
 		if err := ctx.Err(); err != nil {
 			return err

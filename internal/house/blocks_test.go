@@ -14,11 +14,11 @@ import (
 
 // packages are those that Go code of a page may use, by the name that it is written with.
 var packages = map[string]string{
-	"context": "context", "errors": "errors", "testing": "testing", "http": "net/http", "net": "net", "os": "os", "signal": "os/signal", "syscall": "syscall", "time": "time",
+	"context": "context", "errors": "errors", "testing": "testing", "http": "net/http", "net": "net", "os": "os", "exec": "os/exec", "signal": "os/signal", "syscall": "syscall", "time": "time",
 	"upgrade": module + "upgrade", "certs": module + "upgrade/certs", "drain": module + "drain", "grpcdrain": module + "drain/grpcdrain",
 	"flags": module + "flags", "flagstest": module + "flags/flagstest", "httpflags": module + "flags/httpflags",
 	"otelflags": module + "flags/otelflags", "canary": module + "canary", "otelcanary": module + "canary/otelcanary",
-	"rollout":    module + "canary/rollout",
+	"rollout": module + "canary/rollout", "subprocess": module + "canary/subprocess",
 	"grpccanary": module + "canary/grpccanary", "echopb": module + "examples/grpcserver/echopb", "session": module + "session",
 	"openfeature": "github.com/open-feature/go-sdk/openfeature", "grpc": "google.golang.org/grpc", "credentials": "google.golang.org/grpc/credentials",
 }

@@ -107,6 +107,7 @@ var rooms = []struct {
 // forTests are the packages that tests share. No package of users may import them.
 var forTests = []string{
 	"internal/earlyhelper", "internal/earlyhelper/byos", "internal/house", "internal/testutil", "internal/testutil/servers",
+	"canary/subprocess/internal/service",
 	"upgrade/internal/wiretest",
 	"upgrade/internal/testservice", "upgrade/internal/testservice/plan", "upgrade/internal/testclient",
 }
@@ -179,6 +180,33 @@ func deps(t *testing.T, name string) []string {
 		}
 	}
 	return out
+}
+
+// A program links go-plugin, and what it brings, only if the program imports canary/subprocess.
+func TestOnlySubprocessLinksGoPlugin(t *testing.T) {
+	links := func(name string, prefixes ...string) (found []string) {
+		for _, dep := range deps(t, name) {
+			if slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(dep, prefix) }) {
+				found = append(found, dep)
+			}
+		}
+		return found
+	}
+	plugin := []string{"github.com/hashicorp/go-plugin", "github.com/hashicorp/go-hclog", "github.com/hashicorp/yamux"}
+	if len(links("canary/subprocess", plugin...)) == 0 {
+		t.Error("canary/subprocess does not link go-plugin")
+	}
+	for _, name := range []string{"upgrade", "drain", "canary", "canary/judge", "canary/rollout"} {
+		if found := links(name, append(plugin, "google.golang.org/grpc")...); found != nil {
+			t.Errorf("%s links %v", name, found)
+		}
+	}
+	for _, p := range list(t, "./...") {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		if slices.ContainsFunc(p.Imports, func(path string) bool { return strings.HasPrefix(path, plugin[0]) }) && name != "canary/subprocess" {
+			t.Errorf("%s imports go-plugin", name)
+		}
+	}
 }
 
 // The core of the SDK of OpenTelemetry is linked nowhere but where a program asks for it: only its API is used.

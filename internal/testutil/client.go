@@ -60,7 +60,7 @@ func (c *client) head(path string) []byte {
 	if c.load.opts.Network == "unix" {
 		host = "localhost"
 	}
-	return fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nX-Request-Id: %s-%d-", path, host, c.load.prefix, c.num)
+	return fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nX-Request-Id: %s-%d-", c.load.opts.Method, path, host, c.load.prefix, c.num)
 }
 
 // run sends requests until the load is stopped.

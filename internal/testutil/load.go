@@ -18,6 +18,7 @@ type LoadOptions struct {
 	Addr      string        // address or path of the socket
 	KeepAlive int           // the number of clients that keep their connection
 	New       int           // the number of clients that open a connection for each request
+	Method    string        // default "POST"
 	Path      string        // the path of requests; default "/work"
 	SlowEvery int           // each client sends every n-th request to SlowPath; 0: no request
 	SlowPath  string        // default "/slow"
@@ -86,6 +87,9 @@ func NewLoad(opts LoadOptions) (*Load, error) {
 func (o LoadOptions) withDefaults() LoadOptions {
 	if o.Network == "" {
 		o.Network = "tcp"
+	}
+	if o.Method == "" {
+		o.Method = "POST"
 	}
 	if o.Path == "" {
 		o.Path = "/work"

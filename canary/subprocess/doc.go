@@ -1,0 +1,70 @@
+// Package subprocess runs the canary of a [canary.Router] in a process of its own. If the new handler crashes, leaks memory, or panics
+// in a goroutine of its own, it takes only its own process with it: the stable handler answers, and the process is started again.
+//
+// The program of the new handler calls [Serve] in main:
+//
+//	err := subprocess.Serve(newCart)
+//
+// The service, which is the host, starts the program, and gives the requests of the canary to it:
+//
+//	cart, err := subprocess.Start(ctx, subprocess.Options{
+//		Name: "cart-v2",
+//		Cmd:  func() *exec.Cmd { return exec.Command("/opt/shop/cart-v2") },
+//	})
+//	…
+//	defer cart.Close()
+//	router := canary.NewRouter(oldCart, cart, canary.Options{
+//		Weight: weight, Rescue: &canary.Rescue{Unserved: true},
+//	})
+//
+// The program may be the same binary with another argument.
+//
+// # What a request can rely on
+//
+// A [Handler] passes requests on over HTTP, on a unix socket. The new handler sees the request as it came: method, path, Host, header,
+// body, trailers and RemoteAddr; TLS is not nil if the client has used TLS. Streams, informational answers (1xx), trailers,
+// WebSockets and the end of the client pass through.
+//
+// If the process is away, or its connection ends before the answer has begun, the Handler calls [canary.GiveUp]: with Rescue, the
+// stable handler answers a request that may run twice, and with Rescue.Unserved also a request that the process has not begun. The
+// process tells the host when a request with a method such as POST begins, so a request that a killed process has left unread counts
+// as not begun. A request that has begun, and may not run twice, is answered with 502. Without a Router, all such requests are
+// answered with 502. A panic of the handler in the process ends the connection of the client, unless the request is rescued, and so
+// does an answer that breaks off.
+//
+// # Life of the process
+//
+// [hashicorp/go-plugin] starts the process, agrees on the version of the protocol, and asks each second whether the process lives. A
+// process that has ended is started again, at once for the first time, and later after a pause. A process that does not answer for
+// [Options.Silence], or whose sockets were removed, is killed and replaced.
+//
+// [Handler.Replace] starts a second process, and stops the first one when its requests have ended. An upgrade of the host works in
+// the same way: the new host starts a process of its own before it is ready, and the old host stops its process after it has drained.
+// With package upgrade, call Start after New and before Run, and Close after Run: the example of Start shows it. If the process of
+// a new host does not start, main returns without Run, and the upgrade is taken back.
+//
+// No process outlives its host, however the host ends: Serve returns [ErrHostEnded], and a process that does not serve yet gets
+// SIGTERM. A process that serves and is stopped by SIGSTOP when the host ends is killed by the next host with the same [Options.Dir]
+// and Name.
+//
+// If memory runs out, the kernel kills the process before the host: the process sets its oom_score_adj to 999.
+//
+// The process ignores SIGHUP, SIGINT and SIGTERM, which a terminal or a service manager may send to all processes of a service: the
+// host drains meanwhile, and needs its process. Its log goes to where the host's standard error goes, and not through the host.
+//
+// # Trust
+//
+// The sockets are in a directory with the mode 0700, and both sides look at the user of the other side. With [Options.Checksum], the
+// file that was checked is the one that runs: it is copied into memory and sealed first.
+//
+// # Platforms
+//
+// Start and Serve work on Linux. On other systems they return an error that is [errors.ErrUnsupported].
+//
+// # Goroutines
+//
+// All methods of a Handler may be called from any goroutine. Start starts goroutines that end when Close has returned. Serve starts
+// goroutines that end with the process.
+//
+// [hashicorp/go-plugin]: https://github.com/hashicorp/go-plugin
+package subprocess
