@@ -25,7 +25,7 @@ var (
 type config struct {
 	addr, addrFile, pidFile, admin string
 	flags, sessions                string
-	tlsCert, tlsKey                string
+	tlsCert, tlsKey, canaryBin     string
 	grace, upgradeTimeout, soak    time.Duration
 	steps                          rollout.Steps
 	fail                           failing.Mode
@@ -73,12 +73,12 @@ func (c *config) parse(args []string) error {
 	fs.DurationVar(&c.upgradeTimeout, "upgrade-timeout", time.Minute, "how long a new process may take to be prepared")
 	fs.DurationVar(&c.soak, "soak", time.Second, "how long both processes accept before the commit; 0: not at all")
 	fs.Var(&c.steps, "steps", "make upgrades progressive by `plan`, such as 5%:10s,25%:10s,100%:10s, in place of -soak")
+	fs.StringVar(&c.canaryBin, "canary-bin", "", "run the new cart in a process of its own: this `program`, with the argument cart")
 	fs.StringVar(&c.tlsCert, "tls-cert", "", "certificate `file`: serve TLS")
 	fs.StringVar(&c.tlsKey, "tls-key", "", "key `file` of -tls-cert")
-	if err := c.fail.Set(fail); err != nil {
-		return fmt.Errorf("%w: main.fail, set at link time: %w", errUsage, err)
+	if err := addFail(fs, &c.fail); err != nil {
+		return err
 	}
-	fs.Var(&c.fail, "fail", "be a bad release; `how` is one of "+failing.Names())
 	if err := parseFlags(fs, args); err != nil {
 		return err
 	}
@@ -95,6 +95,15 @@ func (c *config) parse(args []string) error {
 			return fmt.Errorf("%w: -%s must be more than 0, not %v", errUsage, name, d)
 		}
 	}
+	return nil
+}
+
+// addFail adds the flag -fail.
+func addFail(fs *flag.FlagSet, mode *failing.Mode) error {
+	if err := mode.Set(fail); err != nil {
+		return fmt.Errorf("%w: main.fail, set at link time: %w", errUsage, err)
+	}
+	fs.Var(mode, "fail", "be a bad release; `how` is one of "+failing.Names())
 	return nil
 }
 

@@ -110,13 +110,16 @@ func (d *demo) build(ctx context.Context, dir string) (err error) {
 }
 
 // play is the story: serve, upgrade by steps, give half of the visitors the new cart, try four bad releases, go back to
-// v1, and give the new cart to all.
+// v1, give the new cart to all, and let a cart in a process of its own crash.
 func (d *demo) play(ctx context.Context) error {
 	d.load = startLoad(d.service.addr, v1.version+" serves", keptClients, freshClients)
 	d.visitors = startVisitors(d.service.addr, guests)
 	d.out.say("steps", "each new version gets 10%, 50%, 100% of the connections, and is judged")
 	d.out.say("load", fmt.Sprintf("%d clients that keep their connection, %d that open new ones, and %d visitors with a cookie; no retries", keptClients, freshClients, guests))
 	err := d.story(ctx)
+	if err == nil {
+		err = d.crash(ctx)
+	}
 	phases := d.load.stop()
 	counts := d.visitors.stop()
 	if err != nil {
@@ -161,25 +164,12 @@ func (d *demo) rest(ctx context.Context, r release) error {
 // weigh edits the flag file as an operator would, and waits until the router has the new weight.
 func (d *demo) weigh(ctx context.Context, from, to string, weight float64) error {
 	d.load.begin("cart-v2 " + from + " -> " + to)
-	content, err := os.ReadFile(d.service.flagFile)
-	if err != nil {
-		return err
-	}
-	edited := strings.Replace(string(content), `"defaultVariant": "`+from+`"`, `"defaultVariant": "`+to+`"`, 1)
 	begin := time.Now()
-	if err := writeFile(d.service.flagFile, edited); err != nil {
+	if err := d.service.weigh(ctx, from, to, weight); err != nil {
 		return err
 	}
-	err = d.service.until(ctx, "the canary has a weight of "+to, func() bool {
-		var s siteView
-		err := d.service.admin.Status(ctx, &s)
-		return err == nil && s.Canary.Weight == weight
-	})
-	if err == nil {
-		d.out.say("flag", fmt.Sprintf("%s of the visitors get the new cart, %s after an edit of flags.json", to, short(time.Since(begin))))
-		err = d.mark(ctx)
-	}
-	return err
+	d.out.say("flag", fmt.Sprintf("%s of the visitors get the new cart, %s after an edit of flags.json", to, short(time.Since(begin))))
+	return d.mark(ctx)
 }
 
 // mark adds a column to the table of visitors.

@@ -22,13 +22,14 @@ type release struct {
 
 // The releases of the demo.
 var (
-	v1     = release{version: "v1", about: "good"}
-	v2     = release{version: "v2", about: "good"}
-	v3     = release{version: "v3", fail: "check", about: "bad: it fails its own check"}
-	v4     = release{version: "v4", fail: "after-ready", about: "bad: it exits when it should begin to serve"}
-	v5     = release{version: "v5", fail: "slow=150ms", about: "bad: it works, and is slow"}
-	v6     = release{version: "v6", fail: "errors=0.02", about: "bad: it answers 2 of 100 requests with an error"}
-	builds = []release{v1, v2, v3, v4, v5, v6}
+	v1       = release{version: "v1", about: "good"}
+	v2       = release{version: "v2", about: "good"}
+	v3       = release{version: "v3", fail: "check", about: "bad: it fails its own check"}
+	v4       = release{version: "v4", fail: "after-ready", about: "bad: it exits when it should begin to serve"}
+	v5       = release{version: "v5", fail: "slow=150ms", about: "bad: it works, and is slow"}
+	v6       = release{version: "v6", fail: "errors=0.02", about: "bad: it answers 2 of 100 requests with an error"}
+	crashing = release{version: "cart", fail: "cart-crash=0.01", about: "bad: its cart panics in a goroutine, for 1 of 100 requests"}
+	builds   = []release{v1, v2, v3, v4, v5, v6, crashing}
 )
 
 // builder makes releases.

@@ -39,8 +39,8 @@ type service struct {
 // plan is how an upgrade goes: the new process gets a growing share of the connections, each for a time and a number of requests.
 const plan = "10%:2s:300,50%:1s:500,100%:500ms"
 
-// startService starts the program and waits until the first process serves.
-func startService(ctx context.Context, exe, dir string) (*service, error) {
+// startService starts the program, with further arguments, and waits until the first process serves.
+func startService(ctx context.Context, exe, dir string, args ...string) (*service, error) {
 	socket, addrFile := "unix:"+filepath.Join(dir, "admin"), filepath.Join(dir, "addr")
 	s := &service{
 		admin: admin.NewClient(socket), pidFile: filepath.Join(dir, "pid"), flagFile: filepath.Join(dir, "flags.json"),
@@ -50,9 +50,9 @@ func startService(ctx context.Context, exe, dir string) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.first = exec.Command(exe, "-addr", "127.0.0.1:0", "-addr-file", addrFile, "-pid-file", s.pidFile,
+	s.first = exec.Command(exe, append([]string{"-addr", "127.0.0.1:0", "-addr-file", addrFile, "-pid-file", s.pidFile,
 		"-admin", socket, "-flags", s.flagFile, "-sessions", filepath.Join(dir, "sessions"),
-		"-steps", plan, "-grace", "5s", "-upgrade-timeout", "10s")
+		"-steps", plan, "-grace", "5s", "-upgrade-timeout", "10s"}, args...)...)
 	s.first.Stderr, s.first.SysProcAttr = w, ownGroup()
 	err = s.first.Start()
 	w.Close() // the processes have it now, and nobody else
@@ -88,6 +88,23 @@ func (s *service) listen(r *os.File) {
 		s.mu.Unlock()
 	}
 	_, _ = io.Copy(io.Discard, r) // behind a line that is too long
+}
+
+// weigh changes the weight of the new cart in the flag file, and waits until the router has it.
+func (s *service) weigh(ctx context.Context, from, to string, weight float64) error {
+	content, err := os.ReadFile(s.flagFile)
+	if err != nil {
+		return err
+	}
+	edited := strings.Replace(string(content), `"defaultVariant": "`+from+`"`, `"defaultVariant": "`+to+`"`, 1)
+	if err := writeFile(s.flagFile, edited); err != nil {
+		return err
+	}
+	return s.until(ctx, "the canary has a weight of "+to, func() bool {
+		var v siteView
+		err := s.admin.Status(ctx, &v)
+		return err == nil && v.Canary.Weight == weight
+	})
 }
 
 // until polls cond: the service sends no events to the demo.

@@ -15,7 +15,7 @@ import (
 // The demo tells its story in 80 columns without colours, loses nothing, and leaves nothing behind.
 func TestDemo(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds six programs")
+		t.Skip("builds seven programs")
 	}
 	dir := t.TempDir()
 	p := testutil.StartCommand(t, testutil.Cfg{Env: []string{"TMPDIR=" + dir}}, build(t, "v1"), "demo")
@@ -29,6 +29,7 @@ func TestDemo(t *testing.T) {
 		`v2 -> v5  taken back .*phase bake`, `v2 -> v6  taken back .*phase bake`, `worse than stable`, `v2 -> v1  committed`, `all 8 processes have ended`,
 		`(?m)^total .* 0 +\d+ ms$`, `none was lost`,
 		`(?m)^v2 -> v6 +\d+%: canary \d+ bad of [\d,]+, stable 0 of [\d,]+, evidence [\d.,]+`,
+		`\n          [\d,]+ requests: [\d,]+ answered by the new cart, [\d,]+ by the old one`, `the process has crashed [1-9]`,
 		`50% of the visitors get the new cart`, `100% of the visitors get the new cart`, `visitor was counted right and stayed on its side`,
 		`(?m)^4 +stable +(stable +stable|canary +canary) +canary +[\d,]+ +[\d,]+$`,
 	} {
@@ -56,7 +57,7 @@ func nothingLeft(t *testing.T, p *testutil.Proc, dir string) {
 // Ctrl-C ends everything that the demo has started, whatever it is about to do.
 func TestDemoInterrupted(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds six programs")
+		t.Skip("builds seven programs")
 	}
 	for _, moment := range []string{"\nbuild ", "\nload ", "\nv1 -> v2 "} {
 		dir := t.TempDir()

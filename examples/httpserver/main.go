@@ -5,6 +5,7 @@
 //	go run ./examples/httpserver demo            # see it happen, with every request accounted for
 //	httpserver -addr :8080 -pid-file web.pid     # serve
 //	httpserver upgrade -pid-file web.pid         # upgrade, wait for the outcome, say why
+//	httpserver -canary-bin $(which httpserver)   # serve, with the new cart in a process of its own
 package main
 
 import (
@@ -44,7 +45,7 @@ func main() {
 
 // asksForService reports whether the arguments ask for the service, and not for a command.
 func asksForService(args []string) bool {
-	return !slices.Contains([]string{"demo", "upgrade"}, first(args))
+	return !slices.Contains([]string{"demo", "upgrade", "cart"}, first(args))
 }
 
 // command runs the subcommand or the service, and returns the exit status: 2 for wrong arguments.
@@ -55,6 +56,8 @@ func command(args []string) int {
 		err = demoCommand(args[1:])
 	case "upgrade":
 		err = upgradeCommand(args[1:])
+	case "cart":
+		err = cartCommand(args[1:])
 	default:
 		var c config
 		if err = c.parse(args); err == nil {
@@ -122,11 +125,17 @@ func serve(ctx context.Context, c config, up *upgrade.Upgrader, release *rollout
 	if err != nil {
 		return err
 	}
+	v2, err := openCart(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer v2.Close()
 	shop, spans := newShop(ff, sm, ro.Weight), otelcanary.Spans("cart-v2", version, up.Status().Generation)
-	cart := canary.NewRouter(shop.with(cartV1), c.fail.Cart(shop.with(cartV2)), canary.Options{
+	cart := canary.NewRouter(shop.with(http.HandlerFunc(oldCart)), c.fail.Cart(shop.with(v2)), canary.Options{
 		Name: "cart-v2", Salt: ro.Salt(), Weight: ro.Weight, Kill: kill, // flags move it, until it is worse
 		Key: sm.Cohort, SideInContext: true, // a visitor stays on one side, and flags know which
-		Begin: ro.Begin, Observe: func(o canary.Outcome) { ro.Observe(o); spans(o) },
+		Rescue: &canary.Rescue{Unserved: true, Attempt: sm.Attempt}, // the old cart answers while the new one is away
+		Begin:  ro.Begin, Observe: func(o canary.Outcome) { ro.Observe(o); spans(o) },
 	})
 	up.Keep("cart", cart)
 
@@ -147,9 +156,7 @@ func serve(ctx context.Context, c config, up *upgrade.Upgrader, release *rollout
 	adm, err := admin.Listen(up, admin.Options{
 		Addr: c.admin, Grace: c.grace, Stop: stop, Page: adminPage(), Actions: actions(kill, ff, release, ro),
 		Status: func() any {
-			return siteStatus{
-				up.Status(), web.Status(), cart.Status(), ff.Status(), kill.Status(), release.Status(), ro.Status(),
-			}
+			return siteStatus{up.Status(), web.Status(), cart.Status(), ff.Status(), kill.Status(), release.Status(), ro.Status(), v2.status()}
 		},
 	})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/midair-go/midair/canary"
 	"github.com/midair-go/midair/canary/rollout"
+	"github.com/midair-go/midair/canary/subprocess"
 	"github.com/midair-go/midair/drain"
 	"github.com/midair-go/midair/examples/internal/admin"
 	"github.com/midair-go/midair/flags"
@@ -55,6 +56,8 @@ type siteStatus struct {
 
 	Release rollout.Status `json:"release"` // of the last progressive upgrade
 	Rollout rollout.Status `json:"rollout"` // of the new cart
+
+	Cart *subprocess.Status `json:"cart,omitempty"` // the process of the new cart, with -canary-bin
 }
 
 // actions returns the actions of an operator on the canary, the flags and the rollouts.

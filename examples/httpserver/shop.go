@@ -48,23 +48,12 @@ func newShop(ff *flags.Flags, sm *session.Manager, weight func() float64) *shop 
 }
 
 // with returns the shop with a cart. Both sides of the router are shops, and differ in the cart only.
-func (s *shop) with(cart http.HandlerFunc) http.Handler {
+func (s *shop) with(cart http.Handler) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/cart", cart)
+	mux.Handle("/cart", cart)
 	mux.HandleFunc("GET /flag/{key}", s.flag)
 	mux.HandleFunc("GET /visitor", s.visitor)
 	return mux
-}
-
-// cartV1 is the old handler, and cartV2 is the new handler.
-func cartV1(w http.ResponseWriter, r *http.Request) {
-	noStore(w, "text/plain; charset=utf-8")
-	fmt.Fprintln(w, canary.Stable)
-}
-
-func cartV2(w http.ResponseWriter, r *http.Request) {
-	noStore(w, "text/plain; charset=utf-8")
-	fmt.Fprintln(w, canary.Canary)
 }
 
 // side returns the attribute canary.side for the rules of flags. The side is empty for requests that did not come through the

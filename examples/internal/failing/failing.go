@@ -20,7 +20,7 @@ import (
 )
 
 // Mode is a way to be bad, as a flag such as "errors=0.2". The zero value is a good release. Most modes act only in a process
-// that is an upgrade; errors, slow, panic and cart-errors act in every process.
+// that is an upgrade; errors, slow, panic, cart-errors and cart-crash act in every process.
 type Mode struct {
 	name     string // empty: a good release
 	delay    time.Duration
@@ -34,7 +34,7 @@ type Mode struct {
 // modes are the names, and an example of the value behind an equals sign.
 var modes = []struct{ name, needs string }{
 	{"start", ""}, {"check", ""}, {"hang", ""}, {"after-ready", ""}, {"leak-fd", ""},
-	{"after-commit", "2s"}, {"slow", "200ms"}, {"errors", "0.2"}, {"panic", "0.1"}, {"cart-errors", "0.02"},
+	{"after-commit", "2s"}, {"slow", "200ms"}, {"errors", "0.2"}, {"panic", "0.1"}, {"cart-errors", "0.02"}, {"cart-crash", "0.01"},
 	{"leak-memory", "1000"},
 }
 
@@ -80,7 +80,7 @@ func (m *Mode) setValue(value string) (err error) {
 		if m.most, err = strconv.ParseInt(value, 10, 64); err == nil && m.most <= 0 {
 			err = errors.New("not above 0")
 		}
-	case "errors", "panic", "cart-errors":
+	case "errors", "panic", "cart-errors", "cart-crash":
 		if m.share, err = strconv.ParseFloat(value, 64); err == nil && !(m.share >= 0 && m.share <= 1) {
 			err = errors.New("not between 0 and 1")
 		}
@@ -203,9 +203,13 @@ func (m *Mode) Request(ctx context.Context) error {
 // Cart adds the faults of the new cart.
 func (m *Mode) Cart(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if m.name == "cart-errors" && rand.Float64() < m.share {
+		switch hit := rand.Float64() < m.share; {
+		case m.name == "cart-errors" && hit:
 			http.Error(w, "this cart is bad: it answers with errors", http.StatusInternalServerError)
 			return
+		case m.name == "cart-crash" && hit:
+			go panic("this cart is bad: it panics in a goroutine") // which ends the process
+			<-r.Context().Done()
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -21,7 +21,7 @@ func TestModesAreRead(t *testing.T) {
 			t.Errorf("%q cannot be taken back: %v", name, err)
 		}
 	}
-	for _, bad := range []string{"nonsense", "check=1", "errors", "errors=2", "errors=NaN", "panic=-1", "cart-errors=2", "leak-memory=0", "leak-memory=x", "slow=fast", "after-commit=-1s"} {
+	for _, bad := range []string{"nonsense", "check=1", "errors", "errors=2", "errors=NaN", "panic=-1", "cart-errors=2", "cart-crash=2", "leak-memory=0", "leak-memory=x", "slow=fast", "after-commit=-1s"} {
 		var m Mode
 		if err := m.Set(bad); err == nil || !strings.Contains(err.Error(), strings.Split(bad, "=")[0]) {
 			t.Errorf("%q: %v", bad, err)
