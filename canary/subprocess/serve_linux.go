@@ -36,7 +36,7 @@ func Serve(h http.Handler) error {
 	if dir == "" || os.Getenv(handshake.MagicCookieKey) != handshake.MagicCookieValue {
 		return ErrNoHost
 	}
-	os.Unsetenv(dirEnv)                                                                     // programs that this process starts have no host
+	os.Unsetenv(dirEnv) // programs that this process starts have no host
 	killedBeforeHost()
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM) // nobody reads the channel
 	key, err := os.OpenFile(filepath.Join(dir, processKey), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
