@@ -28,7 +28,7 @@ func (in *instance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.discard()
 		in.lost(w, r, up, err, !begun)
 	case res.StatusCode == http.StatusSwitchingProtocols:
-		in.switchProtocols(w, r, c, res)
+		in.switchProtocols(w, r, c, up, res)
 	default:
 		in.answer(w, r, c, up, res)
 	}

@@ -130,3 +130,39 @@ func TestSwitchedConnectionsGoThrough(t *testing.T) {
 		})
 	}
 }
+
+// A client that says that its request for another protocol has a body, and sends more and more, gets no second reader of its
+// connection: the host would end.
+func TestBodyOfASwitchingRequestIsReadOnce(t *testing.T) {
+	h := passing(t, "streams")
+	srv := front(t, h)
+	for _, length := range []string{"Content-Length: 1073741824\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n40000000\r\n"} {
+		c, err := net.Dial("tcp", srv.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(patience))
+		io.WriteString(c, "GET /socket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: lines\r\n"+length)
+		go io.Copy(io.Discard, c) // ends with the connection
+		for range 256 {
+			if _, err := io.WriteString(c, strings.Repeat("line\n", 32<<10)); err != nil {
+				break
+			}
+		}
+		c.Close()
+		idle(t, h)
+	}
+	c, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	io.WriteString(c, "POST /socket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: lines\r\nContent-Length: 5\r\n\r\nbody\nmore\n")
+	in := bufio.NewReader(c)
+	if res, err := http.ReadResponse(in, nil); err != nil || res.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatal(res, err)
+	}
+	expect(t, in, "hello\n", "body\n", "more\n")
+}

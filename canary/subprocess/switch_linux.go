@@ -5,11 +5,15 @@ import (
 	"net"
 	"net/http"
 	"syscall"
+	"time"
 )
 
 // switchProtocols connects the client with the process, until both have said all, or one side has closed the connection.
-func (in *instance) switchProtocols(w http.ResponseWriter, r *http.Request, c *conn, res *http.Response) {
+func (in *instance) switchProtocols(w http.ResponseWriter, r *http.Request, c *conn, up *upload, res *http.Response) {
 	defer c.discard()
+	if !up.overBeforeSwitch() {
+		panic(http.ErrAbortHandler)
+	}
 	copyHeader(w.Header(), r, res)
 	w.WriteHeader(http.StatusSwitchingProtocols)
 	front, buffered, err := http.NewResponseController(w).Hijack()
@@ -38,6 +42,26 @@ func (in *instance) switchProtocols(w http.ResponseWriter, r *http.Request, c *c
 		front.Close()
 	}()
 	<-done
+}
+
+// lastPart is how long the end of the body may take after the process has switched to another protocol.
+const lastPart = time.Second
+
+// overBeforeSwitch waits for the end of an upload, and reports whether the connection of the client may be hijacked. A handler that
+// switches has read the body, so the end is near. A client that sends a longer body must not go on: two goroutines would read from its
+// connection, after which net/http panics, and the host would end.
+func (u *upload) overBeforeSwitch() bool {
+	if u == nil || u.done == nil {
+		return true
+	}
+	late := time.NewTimer(lastPart)
+	defer late.Stop()
+	select {
+	case <-u.done:
+		return u.err == nil
+	case <-late.C:
+		return false
+	}
 }
 
 // closeWrite tells the other side of the end, or closes the connection if that is impossible.
