@@ -85,3 +85,27 @@ func TestKilledProcessIsUnserved(t *testing.T) {
 		}
 	}
 }
+
+// A body that panics in Read, such as that of a middleware, does not end the host: the handler in the process finds that the body ends
+// too early.
+func TestPanicOfABodyDoesNotEndTheHost(t *testing.T) {
+	h := passing(t, "streams")
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = panics{r.Body}
+		h.ServeHTTP(w, r)
+	}))
+	defer srv.Close()
+	res, err := srv.Client().Post(srv.URL+"/count", "", strings.NewReader("body"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if b, _ := io.ReadAll(res.Body); string(b) != "0 unexpected EOF" {
+		t.Errorf("%q", b)
+	}
+}
+
+// panics is a body that panics.
+type panics struct{ io.Closer }
+
+func (panics) Read([]byte) (int, error) { panic("a body") }

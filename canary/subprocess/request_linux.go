@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/midair-go/midair/internal/guard"
 )
 
 // question is a request of the host itself, without fromHeader. The process answers such a request without its handler.
@@ -160,7 +162,7 @@ func (u *upload) start() {
 
 func (u *upload) run() {
 	defer close(u.done)
-	if u.err = u.send(); u.err != nil {
+	if u.err = guard.Call(u.send); u.err != nil { // the body may be that of a middleware, whose panic must not end the host
 		_ = u.c.CloseWrite() // the handler finds that the body ends too early, and can answer
 	}
 }
