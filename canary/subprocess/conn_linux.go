@@ -49,20 +49,17 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// begin writes the request without its body. From then on, the end of the context closes the connection. If the process has closed
-// the connection, nothing is written, and unserved is true.
-func (c *conn) begin(r *http.Request) (unserved bool, err error) {
+// begin writes the request without its body. From then on, the end of the context closes the connection. After an error, the process
+// has not got the end of the header, so no handler gets the request.
+func (c *conn) begin(r *http.Request) error {
 	c.out.Reset()
-	if err := writeRequest(&c.out, r); err != nil {
-		c.Close()
-		return true, err
-	}
+	writeRequest(&c.out, r)
 	c.stop = context.AfterFunc(r.Context(), c.shut)
-	n, err := c.Write(c.out.Bytes())
+	_, err := c.Write(c.out.Bytes())
 	if err != nil {
 		c.discard()
 	}
-	return n == 0, err
+	return err
 }
 
 // answer reads the header of the next answer to a request.
@@ -91,23 +88,23 @@ type conns struct {
 	closed bool
 }
 
-// send writes a request without its body to a connection. After an error, unserved says whether the process has not got a byte.
-func (p *conns) send(r *http.Request) (c *conn, unserved bool, err error) {
+// send writes a request without its body to a connection. After an error, the process has not got all of the header.
+func (p *conns) send(r *http.Request) (*conn, error) {
 	for {
 		c, fresh := p.take(), false
 		if c == nil {
 			unix, err := dial(r.Context(), p.socket)
 			if err != nil {
-				return nil, true, err
+				return nil, err
 			}
 			c, fresh = newConn(unix), true
 		}
-		unserved, err := c.begin(r)
+		err := c.begin(r)
 		if err == nil {
-			return c, false, nil
+			return c, nil
 		}
-		if !unserved || fresh || r.Context().Err() != nil {
-			return nil, unserved, err
+		if fresh || r.Context().Err() != nil {
+			return nil, err
 		}
 	}
 }

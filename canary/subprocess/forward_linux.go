@@ -16,9 +16,13 @@ import (
 
 // ServeHTTP passes a request on to the process.
 func (in *instance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c, unserved, err := in.conns.send(r)
+	if !expressible(r) { // no fault of the process
+		http.Error(w, "the method, the URL or the Host has a character that HTTP/1.1 does not allow", http.StatusBadRequest)
+		return
+	}
+	c, err := in.conns.send(r)
 	if err != nil {
-		in.lost(w, r, nil, err, unserved)
+		in.lost(w, r, nil, err, true)
 		return
 	}
 	up := newUpload(c, r)

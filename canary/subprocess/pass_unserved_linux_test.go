@@ -215,7 +215,7 @@ func TestIdleConnectionsAreFew(t *testing.T) {
 	r := httptest.NewRequest("GET", "/", nil)
 	var taken []*conn
 	for range maxIdle + 1 {
-		c, _, err := p.send(r)
+		c, err := p.send(r)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -240,4 +240,29 @@ func TestIdleConnectionsAreFew(t *testing.T) {
 		t.Errorf("%d connections are kept", n)
 	}
 	c.Close()
+}
+
+// A process that ends while the host writes a long header has not begun the request.
+func TestHalfOfAHeaderIsUnserved(t *testing.T) {
+	f := newFake(t)
+	srv := f.host(t)
+	go func() { // ends with the connection
+		c, err := f.Accept()
+		if err != nil {
+			return
+		}
+		io.ReadFull(c, make([]byte, 100<<10))
+		f.Close()
+		c.Close()
+	}()
+	r, _ := http.NewRequestWithContext(t.Context(), "POST", srv.URL, strings.NewReader("some body"))
+	r.Header.Set("Long", strings.Repeat("a", 900<<10)) // more than fits into the socket
+	res, err := srv.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if b, _ := io.ReadAll(res.Body); string(b) != "stable 9 bytes <nil>" {
+		t.Errorf("%d %s", res.StatusCode, b)
+	}
 }

@@ -2,7 +2,6 @@ package subprocess
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -25,12 +24,15 @@ var ownLines = map[string]bool{
 	"Host": true, "Content-Length": true, "Transfer-Encoding": true, fromHeader: true, uriHeader: true,
 }
 
+// expressible reports whether HTTP/1.1 can express a request. HTTP/2 lets a client send a Host with a space, for example.
+func expressible(r *http.Request) bool {
+	target, _ := targetOf(r)
+	return isPlain(target) && isPlain(r.Host) && isPlain(r.Method) && isPlain(r.Proto)
+}
+
 // writeRequest writes a request without its body.
-func writeRequest(b *bytes.Buffer, r *http.Request) error {
+func writeRequest(b *bytes.Buffer, r *http.Request) {
 	target, same := targetOf(r)
-	if !isPlain(target) || !isPlain(r.Host) || !isPlain(r.Method) {
-		return fmt.Errorf("the request has a space or a control character in its method %q, its URL %q or its Host %q", r.Method, target, r.Host)
-	}
 	scheme := "http"
 	if r.TLS != nil {
 		scheme = "https"
@@ -46,11 +48,8 @@ func writeRequest(b *bytes.Buffer, r *http.Request) error {
 		writeValue(b, r.RequestURI)
 	}
 	writeFraming(b, r)
-	if err := r.Header.WriteSubset(b, ownLines); err != nil {
-		return err
-	}
+	_ = r.Header.WriteSubset(b, ownLines) // a buffer takes everything
 	b.WriteString("\r\n")
-	return nil
 }
 
 func writeAll(b *bytes.Buffer, parts ...string) {
@@ -119,14 +118,15 @@ func isPlain(s string) bool {
 func targetOf(r *http.Request) (target string, same bool) {
 	u := r.URL
 	path, query, hasQuery := strings.Cut(r.RequestURI, "?")
-	if u.Scheme == "" && u.Host == "" && u.Opaque == "" && path != "" && path == u.EscapedPath() &&
+	plain := isPlain(r.RequestURI) // HTTP/2 lets a client send spaces
+	if plain && u.Scheme == "" && u.Host == "" && u.Opaque == "" && path != "" && path == u.EscapedPath() &&
 		query == u.RawQuery && u.ForceQuery == (hasQuery && query == "") {
 		return r.RequestURI, true
 	}
 	if r.Method == http.MethodConnect && u.Host != "" && u.Path == "" {
 		return u.Host, u.Host == r.RequestURI
 	}
-	if parsed, err := url.ParseRequestURI(r.RequestURI); err == nil && reflect.DeepEqual(parsed, u) {
+	if parsed, err := url.ParseRequestURI(r.RequestURI); plain && err == nil && reflect.DeepEqual(parsed, u) {
 		return r.RequestURI, true
 	}
 	local := url.URL{Path: u.Path, RawPath: u.RawPath, RawQuery: u.RawQuery, ForceQuery: u.ForceQuery}
