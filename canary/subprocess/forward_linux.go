@@ -132,7 +132,7 @@ func (u *upload) end(control *http.ResponseController, r *http.Request, closes b
 func (in *instance) answer(w http.ResponseWriter, r *http.Request, c *conn, up *upload, res *http.Response) {
 	whole := false
 	defer func() {
-		if _, all := up.ended(); whole && all && !res.Close {
+		if whole && !res.Close && up.leavesNothing() {
 			in.conns.put(c)
 		} else {
 			c.discard()

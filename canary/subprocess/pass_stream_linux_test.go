@@ -47,6 +47,11 @@ func init() {
 				c.Flush()
 			}
 		})
+		mux.HandleFunc("/duplex-unread", func(w http.ResponseWriter, r *http.Request) {
+			c := http.NewResponseController(w)
+			_ = c.EnableFullDuplex()
+			io.WriteString(w, "answer")
+		})
 		mux.HandleFunc("/waits", func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(io.Discard, r.Body)
 			begun.Add(1)
@@ -252,4 +257,32 @@ func TestAnswerBeforeTheBodyIsSent(t *testing.T) {
 		t.Errorf("%q, %v", b, err)
 	}
 	testutil.Until(t, patience, "the request has ended", func() bool { return h.Status().InFlight == 0 })
+}
+
+// A handler that answers while it reads, and leaves most of the body unread, does not harm the next request: the server of the process
+// closes such a connection without a word.
+func TestUnreadBodyDoesNotHarmTheNextRequest(t *testing.T) {
+	srv := front(t, passing(t, "streams"))
+	for range times(20) {
+		whole, w := io.Pipe()
+		r, _ := http.NewRequestWithContext(t.Context(), "POST", srv.URL+"/duplex-unread", whole)
+		res, err := srv.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.CopyN(w, zeros{}, 300<<10)
+		w.Close()
+		io.Copy(io.Discard, res.Body)
+		res.Body.Close()
+		srv.Client().CloseIdleConnections() // the client repeats a GET on a connection that it has used before
+		res, err = srv.Client().Get(srv.URL + "/count")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if string(b) != "0 <nil>" {
+			t.Fatalf("%d %s", res.StatusCode, b)
+		}
+	}
 }

@@ -140,6 +140,7 @@ type upload struct {
 	waiting bool          // the process has not asked for the body yet: Expect: 100-continue
 	done    chan struct{} // closed when nothing reads the body any more; nil before start
 	err     error         // written before done is closed
+	sent    int64         // bytes of the body, as err
 }
 
 // newUpload begins to send the body of a request; without a body, newUpload returns nil.
@@ -183,6 +184,17 @@ func (u *upload) ended() (ended, all bool) {
 	}
 }
 
+// maxUnread is how much of the body the server of the process reads after the handler has answered. If more is left, it closes the
+// connection, and does not always say so in the header: not after EnableFullDuplex. The value is that of net/http.
+const maxUnread = 256 << 10
+
+// leavesNothing reports whether the process has got all of the body, and reads all of the body whatever its handler does: a connection
+// can have another request then.
+func (u *upload) leavesNothing() bool {
+	_, all := u.ended()
+	return all && (u == nil || u.sent < maxUnread)
+}
+
 const chunkHead = len("ffff\r\n")
 
 var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
@@ -199,7 +211,7 @@ func (u *upload) send() error {
 			room = room[:min(int64(len(room)), left)]
 		}
 		n, err := u.r.Body.Read(room)
-		left -= int64(n)
+		left, u.sent = left-int64(n), u.sent+int64(n)
 		if n > 0 {
 			part := room[:n]
 			if chunked {
