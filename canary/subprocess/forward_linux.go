@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/midair-go/midair/canary"
+	"github.com/midair-go/midair/internal/request"
 )
 
 // ServeHTTP passes a request on to the process.
@@ -121,7 +122,9 @@ func (u *upload) end(control *http.ResponseController, r *http.Request, closes b
 	if ended, _ := u.ended(); ended {
 		return
 	}
-	_ = control.Flush()
+	if errors.Is(control.Flush(), request.ErrDropped) {
+		return // a Read of the body that is under way is for the stable handler
+	}
 	if closes || r.ProtoMajor > 1 {
 		_ = control.SetReadDeadline(time.Time{}.Add(1)) // long over
 	}

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/midair-go/midair/canary"
 )
 
 // fronts are the ways by which clients reach a host.
@@ -134,5 +136,42 @@ func TestTrailersAfterABodyOfKnownLength(t *testing.T) {
 	defer res.Body.Close()
 	if b, _ := io.ReadAll(res.Body); !strings.Contains(string(b), `body: "body", whole: true`+"\n"+`Sum: ["42"]`) {
 		t.Errorf("%s", b)
+	}
+}
+
+// If an answer is dropped for its status while the client still sends the body, the stable handler gets all of the body: over HTTP/2 too,
+// where the reading could be ended for good.
+func TestBodyGoesOnAfterADroppedStatus(t *testing.T) {
+	process := passing(t, "streams")
+	for _, name := range []string{"HTTP/1.1 over TLS", "HTTP/2"} {
+		begun := make(chan struct{}, 1)
+		stable := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			begun <- struct{}{}
+			b, err := io.ReadAll(r.Body)
+			fmt.Fprintf(w, "stable %s %v", b, err)
+		})
+		srv, c := behind(t, name, canary.NewRouter(stable, process, canary.Options{Weight: canary.Fixed(1), Logger: quiet, Rescue: &canary.Rescue{
+			Also: func(*http.Request) bool { return true }, Status: canary.ServerError,
+		}}))
+		body, w := io.Pipe()
+		go func() { // ends with the request
+			io.WriteString(w, "one ")
+			<-begun
+			io.WriteString(w, "two")
+			w.Close()
+		}()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		r, _ := http.NewRequestWithContext(ctx, "PUT", srv.URL+"/broken", body)
+		res, err := c.Do(r)
+		if err != nil {
+			close(begun)
+			t.Fatal(name, err)
+		}
+		b, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		if string(b) != "stable one two <nil>" {
+			t.Errorf("%s: %s", name, b)
+		}
 	}
 }

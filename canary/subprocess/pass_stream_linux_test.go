@@ -52,6 +52,11 @@ func init() {
 			_ = c.EnableFullDuplex()
 			io.WriteString(w, "answer")
 		})
+		mux.HandleFunc("/broken", func(w http.ResponseWriter, r *http.Request) {
+			c := http.NewResponseController(w)
+			_ = c.EnableFullDuplex()
+			w.WriteHeader(http.StatusServiceUnavailable)
+		})
 		mux.HandleFunc("/waits", func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(io.Discard, r.Body)
 			begun.Add(1)
