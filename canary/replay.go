@@ -71,7 +71,14 @@ func (f *firstReader) Read(p []byte) (int, error) {
 	if claimed {
 		return 0, request.ErrDropped
 	}
+	ended := false
+	defer func() {
+		if !ended { // Read has panicked, and the second must not wait for its end
+			f.keep(nil)
+		}
+	}()
 	n, err := f.src.Read(p)
+	ended = true
 	if !f.keep(p[:n]) {
 		return 0, request.ErrDropped
 	}

@@ -297,3 +297,32 @@ func TestPathValuesOfTheCanaryAreItsOwn(t *testing.T) {
 		t.Errorf("%q, panic %v", w.Body, p)
 	}
 }
+
+// A body that panics in Read does not let the stable handler wait for the end of that Read.
+func TestPanicOfABodyIsRescued(t *testing.T) {
+	router := rescued(func(w http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		fmt.Fprintf(w, "stable %s %v", b, err)
+	}, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.ReadAll(r.Body) }, canary.Rescue{})
+	w := httptest.NewRecorder()
+	r := httptest.NewRequestWithContext(t.Context(), "GET", "/", nil)
+	r.Body, r.ContentLength = io.NopCloser(&panicsOnce{next: strings.NewReader("body")}), 4
+	router.ServeHTTP(w, r)
+	if got := w.Body.String(); got != "stable body <nil>" {
+		t.Error(got)
+	}
+}
+
+// panicsOnce is a body whose first Read panics.
+type panicsOnce struct {
+	done bool
+	next io.Reader
+}
+
+func (p *panicsOnce) Read(b []byte) (int, error) {
+	if !p.done {
+		p.done = true
+		panic("a body")
+	}
+	return p.next.Read(b)
+}
