@@ -119,7 +119,7 @@ func (in *instance) watch() (reason string) {
 		case <-tick.C:
 		}
 		if !in.answers() && !in.stopping.Load() {
-			_ = in.Kill(context.Background())
+			in.sendKill() // a process in an uninterruptible call ends later, and gets no request until then
 			return fmt.Sprintf("killed, as it did not answer for %v", in.opts.Silence)
 		}
 	}

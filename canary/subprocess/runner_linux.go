@@ -183,15 +183,22 @@ func (c *child) Wait(context.Context) error {
 
 // Kill kills the process, and waits for its end. A process that has not started will not start.
 func (c *child) Kill(context.Context) error {
-	c.mu.Lock()
-	c.killed = true
-	p := c.cmd.Process
-	c.mu.Unlock()
-	if p != nil {
-		_ = p.Kill() // by a pidfd
+	if c.sendKill() {
 		<-c.ended
 	}
 	return nil
+}
+
+// sendKill is Kill without the wait. It reports whether the process was started.
+func (c *child) sendKill() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.killed = true
+	if c.cmd.Process == nil {
+		return false
+	}
+	_ = c.cmd.Process.Kill() // by a pidfd
+	return true
 }
 
 // pid returns the pid of the process, or 0 before the start.
