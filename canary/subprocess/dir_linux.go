@@ -58,7 +58,7 @@ func newPlace(ctx context.Context, o *Options) (*place, error) {
 func takeTurn(ctx context.Context, base, name string) (*os.File, error) {
 	for {
 		if err := os.Mkdir(base, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("subprocess: %w", err)
+			return nil, fmt.Errorf("subprocess: make Dir, of which only the last part may be missing: %w", err)
 		}
 		var turn *os.File
 		err := secure(base, name)
@@ -66,7 +66,9 @@ func takeTurn(ctx context.Context, base, name string) (*os.File, error) {
 			turn, err = os.OpenFile(base, os.O_RDONLY|syscall.O_DIRECTORY|filelock.NoFollow, 0)
 		}
 		if err == nil {
-			err = filelock.Wait(ctx, turn)
+			if err = filelock.Wait(ctx, turn); err != nil {
+				err = fmt.Errorf("wait for the lock of %s: %w", base, err)
+			}
 		}
 		if err == nil && isAt(turn, base) {
 			return turn, nil
@@ -131,7 +133,7 @@ func secure(base, name string) error {
 		return fmt.Errorf("%s has the mode %#o: remove the rights of others (chmod 700), or choose another Dir", base, info.Mode().Perm())
 	}
 	if n := len(base + "/" + name + "~0000000000/plugin-dir0000000000/plugin0000000000"); n > maxSocket {
-		return fmt.Errorf("%s has %d bytes, and the sockets in it would have %d, more than %d: choose a shorter Dir", base, len(base), n, maxSocket)
+		return fmt.Errorf("%s has %d bytes, and the sockets in it would have %d, more than %d: choose a shorter Dir or Name", base, len(base), n, maxSocket)
 	}
 	return nil
 }

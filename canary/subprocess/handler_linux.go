@@ -11,7 +11,7 @@ import (
 	"github.com/midair-go/midair/internal/process"
 )
 
-// A Handler passes requests on to a process, which it starts again when it has ended. A Handler has to be made by Start.
+// A Handler passes requests on to a process, and starts another process when the process has ended. A Handler has to be made by Start.
 type Handler struct {
 	opts    Options
 	now     atomic.Pointer[instance] // nil while there is no process that can get requests
@@ -81,8 +81,8 @@ func (h *Handler) Replace(ctx context.Context) error {
 	return nil
 }
 
-// Close stops the process when its requests have ended, and returns then. Requests that come after Close are answered with 502, or by
-// the stable handler.
+// Close stops the process when its requests have ended, or after Options.Drain, and returns when the process has ended. Requests that
+// come after Close are answered with 502, or by the stable handler.
 func (h *Handler) Close() error {
 	h.close()
 	h.starting.Lock()
@@ -111,16 +111,18 @@ func (h *Handler) follow(in *instance) {
 	if !h.now.CompareAndSwap(in, nil) {
 		return // it was replaced or closed
 	}
-	failures := h.failed(in, reason)
-	h.opts.Logger.Error("subprocess: the process has ended", slog.String("name", h.opts.Name), slog.Int("pid", in.pid()), slog.String("reason", reason))
+	next := h.backoff.Pause(h.failed(in, reason))
+	h.opts.Logger.Error("subprocess: the process has ended", slog.String("name", h.opts.Name), slog.Int("pid", in.pid()),
+		slog.String("reason", reason), slog.Duration("restart_in", next))
 	in.kill()
-	for pause(h.closed, nil, h.backoff.Pause(failures)) {
+	for pause(h.closed, nil, next) {
 		err := h.restart()
 		if err == nil || h.closed.Err() != nil {
 			return
 		}
-		failures = h.failed(nil, err.Error())
-		h.opts.Logger.Error("subprocess: the process does not start", slog.String("name", h.opts.Name), slog.Any("err", err))
+		next = h.backoff.Pause(h.failed(nil, err.Error()))
+		h.opts.Logger.Error("subprocess: the process does not start", slog.String("name", h.opts.Name), slog.Any("err", err),
+			slog.Duration("restart_in", next))
 	}
 }
 
@@ -160,7 +162,7 @@ func (h *Handler) note(change func(s *Status)) {
 	change(&h.status)
 }
 
-// Status returns what the process does.
+// Status returns the state of the process, and the number of its failures.
 func (h *Handler) Status() Status {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -36,7 +36,7 @@ type instance struct {
 
 // launch starts a process, and returns when the process can get requests.
 func launch(ctx context.Context, o *Options) (*instance, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, o.StartTimeout, fmt.Errorf("it has not served within the StartTimeout of %v", o.StartTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, o.StartTimeout, fmt.Errorf("not ready within the StartTimeout of %v", o.StartTimeout))
 	defer cancel()
 	c, err := newChild(o)
 	if err != nil {
@@ -69,25 +69,27 @@ func launch(ctx context.Context, o *Options) (*instance, error) {
 func (in *instance) begin(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = in.Kill(ctx) })
 	control, err := in.client.Client()
+	step := ""
 	if err == nil {
 		in.control, err = control, control.Ping()
 	}
 	if err == nil && in.opts.Warm != nil {
+		step = "Warm: "
 		if warm := guard.Call(func() error { return in.opts.Warm(ctx, in) }); warm != nil && stop() {
 			return fmt.Errorf("subprocess: process %d (%s): Warm: %w", in.pid(), in.Name(), warm)
 		}
 	}
 	switch {
 	case !stop():
-		return fmt.Errorf("subprocess: process %d (%s): %w", in.pid(), in.Name(), context.Cause(ctx))
+		return fmt.Errorf("subprocess: process %d (%s): %s%w", in.pid(), in.Name(), step, context.Cause(ctx))
 	case err == nil:
 		return nil
 	case in.pid() == 0:
 		return fmt.Errorf("subprocess: %w", err) // it names the program
 	case in.endedItself():
-		return fmt.Errorf("subprocess: process %d (%s) has ended before it served: %s (does its main call subprocess.Serve?)", in.pid(), in.Name(), in.how)
+		return fmt.Errorf("subprocess: process %d (%s) has ended before it served: %s (does its main call subprocess.Serve? its standard error may say more)", in.pid(), in.Name(), in.how)
 	}
-	return fmt.Errorf("subprocess: process %d (%s) does not answer as a program that calls subprocess.Serve: %w", in.pid(), in.Name(), err)
+	return fmt.Errorf("subprocess: process %d (%s) does not answer as a program that calls subprocess.Serve, and writes nothing to its standard output before: %w", in.pid(), in.Name(), err)
 }
 
 // ownProcess checks the user of the process to which go-plugin connects.

@@ -49,7 +49,7 @@ func newChild(o *Options) (*child, error) {
 	case err != nil:
 		return nil, fmt.Errorf("subprocess: Cmd: %w", err)
 	case cmd == nil:
-		return nil, errors.New("subprocess: Cmd has returned nil")
+		return nil, errors.New("subprocess: Cmd has returned nil: return a new command for each call")
 	case cmd.Err != nil:
 		return nil, fmt.Errorf("subprocess: %w", cmd.Err)
 	case cmd.Process != nil:
@@ -129,6 +129,9 @@ func (c *child) Start(context.Context) error {
 		stdout.Close()
 		if c.image != nil && errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("%w: a sealed copy is executed by a path in /proc: is /proc mounted?", err)
+		}
+		if _, gone := os.Stat(c.cmd.Dir); c.cmd.Dir != "" && gone != nil {
+			return fmt.Errorf("start %s: the Dir of the command is %.100q: %w", c.path, c.cmd.Dir, gone)
 		}
 		return process.ExplainStart(c.path, err)
 	}

@@ -67,8 +67,8 @@ func TestProgramThatDoesNotServeIsAnError(t *testing.T) {
 		cmd  func() *exec.Cmd
 		want string // a regular expression
 	}{
-		{"sleeps", program("sleeps"), process + `.*subprocess.*\): it has not served within the StartTimeout of 2s`},
-		{"garbage", program("says", "hello"), process + `.*does not answer as a program that calls subprocess.Serve: .*hello`},
+		{"sleeps", program("sleeps"), process + `.*subprocess.*\): not ready within the StartTimeout of 2s`},
+		{"garbage", program("says", "hello"), process + `.*does not answer as a program that calls subprocess.Serve, and writes nothing .*: .*hello`},
 		{"other version", program("says", "1|99|unix|/x|grpc|"), process + `.*does not answer as .*Plugin version: 99, Client versions: \[1\]`},
 		{"other protocol", program("says", "1|1|unix|/x|netrpc|"), process + `.*does not answer as .*netrpc`},
 		{"tcp", program("says", "1|1|tcp|127.0.0.1:1|grpc|"), process + `.*does not answer as `},
@@ -78,11 +78,13 @@ func TestProgramThatDoesNotServeIsAnError(t *testing.T) {
 		{"not executable", command(writeFile(t, "data", "data", 0o600)), `start .*/data: .*permission denied: is the file executable`},
 		{"no program", command(writeFile(t, "text", "data", 0o700)), `start .*/text: .*exec format error`},
 		{"missing", command("/no/such/program"), `start /no/such/program: .*no such file`},
+		{"no interpreter", command(writeFile(t, "script", "#!/no/such/shell\n", 0o700)), `start .*/script: .*no such file.*: the file exists, but not the interpreter`},
+		{"no directory", func() *exec.Cmd { return &exec.Cmd{Path: "/bin/true", Dir: "/no/such/dir"} }, `start /bin/true: the Dir of the command is "/no/such/dir"`},
 		{"not in PATH", command("no-such-program"), `no-such-program.*not found`},
 		{"directory", command("/etc"), `start /etc: .*permission denied`},
 		{"no arguments", func() *exec.Cmd { return &exec.Cmd{Path: "/no/such/program"} }, `/no/such/program`},
 		{"empty", func() *exec.Cmd { return &exec.Cmd{} }, `no command`},
-		{"nil", func() *exec.Cmd { return nil }, `Cmd has returned nil`},
+		{"nil", func() *exec.Cmd { return nil }, `Cmd has returned nil: return a new command`},
 		{"panic", func() *exec.Cmd { panic("ouch") }, `Cmd: panic: ouch`},
 		{"stdin", func() *exec.Cmd { return &exec.Cmd{Path: "/x", Stdin: os.Stdin} }, `leave them nil`},
 		{"stderr", func() *exec.Cmd { return &exec.Cmd{Path: "/x", Stderr: new(bytes.Buffer)} }, `Stderr of the command is a \*bytes.Buffer: pass an \*os.File`},

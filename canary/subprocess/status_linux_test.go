@@ -103,7 +103,7 @@ func TestStatusAndLogFollowTheProcess(t *testing.T) {
 	wantLines(t, log, 6,
 		`INFO msg="subprocess: a process serves" name=cart-v2 pid=\d+`,
 		`INFO msg="subprocess: a process was stopped" name=cart-v2 pid=\d+ how="exit status 0"`,
-		`ERROR msg="subprocess: the process has ended" name=cart-v2 pid=\d+ reason="signal: killed"`,
+		`ERROR msg="subprocess: the process has ended" name=cart-v2 pid=\d+ reason="signal: killed" restart_in=0s`,
 	)
 }
 

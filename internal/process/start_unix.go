@@ -139,12 +139,19 @@ func ExplainStart(program string, err error) error {
 	switch {
 	case startDir != "" && gone != nil && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR)):
 		return fmt.Errorf("%w: %s is where the service was started: make the directory again", err, startDir)
+	case errors.Is(err, unix.ENOENT) && isFile(program):
+		return fmt.Errorf("%w: the file exists, but not the interpreter of its first line, or the dynamic loader of a program that uses C", err)
 	case errors.Is(err, unix.EAGAIN):
 		return fmt.Errorf("%w: raise the limit of processes and threads (ulimit -u, TasksMax, pids.max)", err)
 	case errors.Is(err, unix.EACCES):
 		return fmt.Errorf("%w: is the file executable, and its file system not mounted with noexec?", err)
 	}
 	return sys.Explain(err)
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
 }
 
 // executable returns the path that a child executes. If the file may be a script, the child inherits a descriptor of the
