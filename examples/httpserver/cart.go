@@ -37,7 +37,10 @@ func openCart(ctx context.Context, c config) (cartHandler, error) {
 	h, err := subprocess.Start(ctx, subprocess.Options{
 		Name: "cart-v2", Drain: c.grace, Cmd: func() *exec.Cmd { return exec.Command(c.canaryBin, "cart") },
 	})
-	return cartHandler{h, h}, err
+	if err != nil {
+		return cartHandler{}, fmt.Errorf("-canary-bin %s: %w", c.canaryBin, err)
+	}
+	return cartHandler{h, h}, nil
 }
 
 // Close ends the process after its last request.

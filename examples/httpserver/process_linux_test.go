@@ -56,7 +56,7 @@ func TestNewCartInItsOwnProcess(t *testing.T) {
 // A program that is no cart is refused with the reason, by the first process and by an upgrade.
 func TestWrongCartIsRefused(t *testing.T) {
 	code, out := runCommand(t, testutil.Cfg{Dir: t.TempDir()}, build(t, "v1"), "-addr", "127.0.0.1:0", "-admin", "", "-canary-bin", "/bin/true")
-	if code != 1 || !strings.Contains(out, "has ended before it served") {
+	if code != 1 || !strings.Contains(out, "-canary-bin /bin/true: ") || !strings.Contains(out, "has ended before it served") {
 		t.Errorf("exit code %d:\n%s", code, out)
 	}
 	code, out = runCommand(t, testutil.Cfg{}, build(t, "v1"), "cart")
