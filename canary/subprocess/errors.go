@@ -9,8 +9,8 @@ var (
 	ErrHostEnded = errors.New("subprocess: the host has ended")
 	// ErrClosed is returned by methods of a Handler after Close.
 	ErrClosed = errors.New("subprocess: the handler is closed")
-	// ErrChecksum: the program is not the one of Options.Checksum.
+	// ErrChecksum is returned if the program has another checksum than Options.Checksum.
 	ErrChecksum = errors.New("subprocess: the program has another checksum")
-	// ErrNoSealedCopy: this system does not execute a file in memory, which Options.Checksum needs.
+	// ErrNoSealedCopy is returned if this system does not execute files in memory, which Options.Checksum needs.
 	ErrNoSealedCopy = errors.New("subprocess: this system does not execute files in memory (is the sysctl vm.memfd_noexec 2?)")
 )

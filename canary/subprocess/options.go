@@ -21,40 +21,46 @@ import (
 // Options of a Handler. Cmd is needed; all others have a default.
 type Options struct {
 	// Name names the handler in logs and in the status, and the directory of its sockets. It consists of letters, digits, "-", "_" and
-	// ".", begins with a letter or a digit, and has at most 32 bytes. Two handlers of a host need different names. Default: "canary".
+	// ".", begins with a letter or a digit, and has at most 32 bytes. Give each handler of a host a name of its own: the log names a
+	// handler by nothing else. Default: "canary".
 	Name string
 	// Cmd returns a command that was not started, for each start of the process. If Env is nil, the process gets the environment of
 	// the host without the variables of service managers and of package upgrade. If Stderr is nil, the process writes to the standard
-	// error of the host. Stderr has to be an *os.File otherwise, and Stdin and Stdout have to be nil. As with any command, the process
-	// inherits descriptors of the host that are not closed on exec; package os opens none of that kind.
+	// error of the host. Otherwise Stderr has to be an *os.File. Stdin and Stdout have to be nil. As with any command, the process
+	// inherits descriptors of the host that are not closed on exec; package os opens no such descriptors.
 	Cmd func() *exec.Cmd
-	// Checksum is the SHA-256 of the program, 32 bytes. If it is set, the program is copied into memory for each start, the copy is
-	// compared, and the copy is what runs. A script cannot run then. Default: the program runs as it is.
+	// Checksum is the SHA-256 of the program, 32 bytes and not their hexadecimal text. If Checksum is set, the program is copied into
+	// memory for each start, and the copy runs if its checksum is the same. A script cannot run then. Default: the program is not
+	// checked.
 	Checksum []byte
-	// Dir is a directory in which the directories of the processes are made. Dir is made with the mode 0700 if it is missing, and must
-	// belong to the user of the host otherwise, without rights for others. The next host needs the same Dir to find a process that
-	// has outlived its host. The path is absolute and short, about 50 bytes, as that of a socket has at most 107. What a process
-	// uses is locked (flock), so that systemd-tmpfiles does not remove it. Default: midair in the directory that systemd has made for
-	// the service (RUNTIME_DIRECTORY), or else midair-UID in the directory for temporary files.
+	// Dir is a directory in which each process gets a directory for its sockets. If Dir is missing, the host makes Dir with the mode
+	// 0700, but no directory above Dir. If Dir exists, it must belong to the user of the host, without rights for other users. The
+	// next host needs the same Dir to find a process that has outlived its host. Dir is an absolute path, and has at most 57 bytes
+	// together with Name, as the path of a socket has at most 107. The directories that processes use are locked (flock), so that
+	// systemd-tmpfiles does not remove them. Default: midair in the directory that systemd has made for the service
+	// (RUNTIME_DIRECTORY), or else midair-UID in the directory for temporary files.
 	Dir string
 
-	// Warm is called with the handler of a process that has started, before it gets the first request of a client, and returns when
-	// the caches of the process are warm, for example. After an error the process is stopped. Default: none.
+	// Warm is called with the handler of each process that has started. The process gets requests of clients after Warm has returned.
+	// Warm may send requests that fill the caches of the process, for example. After an error, or a panic, of Warm the process is
+	// killed, and its start has failed. Default: none.
 	Warm func(ctx context.Context, h http.Handler) error
-	// StartTimeout is how long the start of a process may take, with Warm. Default: 30 s.
+	// StartTimeout is the time limit for the start of a process, with Warm. A process that is not ready by then is killed.
+	// Default: 30 s.
 	StartTimeout time.Duration
-	// Silence is how long a process may not answer before it is killed. Default: 5 s.
+	// Silence is the time without an answer after which a process is killed. The host asks the process each second whether it
+	// lives. Default: 5 s.
 	Silence time.Duration
-	// Drain is how long the requests of a process that is replaced or stopped may last. After that the process is killed.
+	// Drain is the time limit for the requests of a process that is replaced or stopped. After that the process is killed.
 	// Default: 30 s.
 	Drain time.Duration
-	// Pause is the longest pause before a process that has ended is started again. The first pause in a row is 0, the second 100 ms,
-	// and each further one is twice as long as the one before. After a process has lived for a minute, the row begins anew.
-	// Default: 30 s.
+	// Pause is the longest pause between a failure and the next start. There is no pause after the first failure in a row, 100 ms
+	// after the second one, and after each further one twice the pause before. The end of a process that has served for a minute
+	// counts as a first failure again. Default: 30 s.
 	Pause time.Duration
 
-	// Logger gets a line when a process serves, was stopped, has ended by itself, and could not be started, and on the level Debug for a
-	// request that was not answered. The handler of Logger is called in another goroutine.
+	// Logger gets a line when a process serves, was stopped, has ended by itself, or could not be started. On the level Debug, Logger
+	// gets a line for each request that the process has not answered. The handler of Logger is called in another goroutine.
 	// Default: slog.Default().
 	Logger *slog.Logger
 
