@@ -158,9 +158,9 @@ func ask(t testing.TB, h http.Handler, method, path string) func() {
 	}
 }
 
-// BenchmarkForward is a request to a handler in another process: through a Handler, and through the proxy of the standard library.
-// Beside them are the same handler in this process, a call of go-plugin without arguments, and an echo of 256 bytes on a unix socket. A POST
-// costs one more message than a GET: the status 102, by which the process announces that the request begins.
+// BenchmarkForward is a request to a handler in another process: through a Handler, and through the proxy of the standard
+// library. Beside them are the same handler in this process, a call of go-plugin without arguments, and an echo of 256 bytes on a
+// unix socket. A POST costs one more message than a GET: the status 102, by which the process announces that the request begins.
 func BenchmarkForward(b *testing.B) {
 	proxy, echo := reverseProxy(b)
 	handler := passing(b, "bench")
@@ -235,8 +235,8 @@ func echoCall(t testing.TB, path string) func() {
 	}
 }
 
-// A request costs no more than through the proxy of the standard library. The medians of rounds that take turns are compared, with
-// a margin, as the machine does other things too.
+// A request costs no more than through the proxy of the standard library. The medians of rounds that take turns are compared,
+// with a margin, as the machine does other things too.
 func TestPassingOnCostsNoMoreThanAReverseProxy(t *testing.T) {
 	proxy, _ := reverseProxy(t)
 	for _, path := range []string{"/small", "/large"} {

@@ -18,17 +18,18 @@ import (
 // endsItself is how long a process whose host has ended may take to end, before the next host kills the process.
 const endsItself = time.Second
 
-// A place is the private directory of one process. The host holds the lock of the directory (flock), and the process holds the lock
-// of a file in the directory, so the next host finds out which directories are without a host, and which process still uses such a
-// directory. Programs that remove old files, such as systemd-tmpfiles, leave a locked directory alone, with all files in the directory.
+// A place is the private directory of one process. The host holds the lock of the directory (flock), and the process holds the
+// lock of a file in the directory, so the next host finds out which directories are without a host, and which process still uses
+// such a directory. Programs that remove old files, such as systemd-tmpfiles, leave a locked directory alone, with all files in
+// the directory.
 type place struct {
 	path string
 	host *os.File // the directory
 	base string   // the directory in which place is, if it is to be removed after its last place; else empty
 }
 
-// newPlace makes a place in the directory of the options. Before, newPlace removes the places of hosts that have ended, and kills the
-// processes of these hosts.
+// newPlace makes a place in the directory of the options. Before, newPlace removes the places of hosts that have ended, and kills
+// the processes of these hosts.
 func newPlace(ctx context.Context, o *Options) (*place, error) {
 	base, prefix := o.Dir, o.Name+"~"
 	turn, err := takeTurn(ctx, base, o.Name) // nobody removes a directory whose lock is about to be taken

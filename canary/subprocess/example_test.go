@@ -24,9 +24,9 @@ func ExampleServe() {
 	}
 }
 
-// The main of a host that may be upgraded, with a rollout that goes on through upgrades. Start is called before Run: a new host is
-// not prepared before its process serves, and an upgrade is taken back if the process does not start. Close is called after Run,
-// which returns when the requests of the old host have ended.
+// The main of a host that may be upgraded, with a rollout that goes on through upgrades. Start is called before Run: a new host
+// is not prepared before its process serves, and an upgrade is taken back if the process does not start. Close is called after
+// Run, which returns when the requests of the old host have ended.
 func ExampleStart() {
 	run := func(ctx context.Context) error {
 		up, err := upgrade.New(upgrade.Options{PIDFile: "/run/shop/pid"})

@@ -39,8 +39,8 @@ func (in *instance) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// final returns the header of the final answer. Before, it passes on the informational ones, and sends the body when the process is
-// ready for the body. begun is false after an error, if the process has not announced that the request begins (see announces).
+// final returns the header of the final answer. Before, it passes on the informational ones, and sends the body when the process
+// is ready for the body. begun is false after an error, if the process has not announced that the request begins (see announces).
 func final(w http.ResponseWriter, r *http.Request, c *conn, up *upload) (res *http.Response, begun bool, err error) {
 	begun = !announces(r.Method)
 	for {
@@ -116,8 +116,8 @@ func fail(w http.ResponseWriter, r *http.Request, up *upload, status int) {
 	up.end(control, r, true)
 }
 
-// end ends the reading of the body after the answer, and before ServeHTTP returns. closes says whether the server closes the connection
-// of the client, so nobody needs the rest of the body.
+// end ends the reading of the body after the answer, and before ServeHTTP returns. closes says whether the server closes the
+// connection of the client, so nobody needs the rest of the body.
 func (u *upload) end(control *http.ResponseController, r *http.Request, closes bool) {
 	if ended, _ := u.ended(); ended {
 		return

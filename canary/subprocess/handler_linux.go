@@ -11,7 +11,8 @@ import (
 	"github.com/midair-go/midair/internal/process"
 )
 
-// A Handler passes requests on to a process, and starts another process when the process has ended. A Handler has to be made by Start.
+// A Handler passes requests on to a process, and starts another process when the process has ended. A Handler has to be made by
+// Start.
 type Handler struct {
 	opts    Options
 	now     atomic.Pointer[instance] // nil while there is no process that can get requests
@@ -62,8 +63,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Replace starts a second process, gives all new requests to the second process, and lets the first process end when the requests of
-// the first process are answered. Replace returns when the second process gets the requests. After an error, the first process goes on.
+// Replace starts a second process, gives all new requests to the second process, and lets the first process end when the requests
+// of the first process are answered. Replace returns when the second process gets the requests. After an error, the first process
+// goes on.
 func (h *Handler) Replace(ctx context.Context) error {
 	h.starting.Lock()
 	defer h.starting.Unlock()
@@ -81,8 +83,8 @@ func (h *Handler) Replace(ctx context.Context) error {
 	return nil
 }
 
-// Close stops the process when its requests have ended, or after Options.Drain, and returns when the process has ended. Requests that
-// come after Close are answered with 502, or by the stable handler.
+// Close stops the process when its requests have ended, or after Options.Drain, and returns when the process has ended. Requests
+// that come after Close are answered with 502, or by the stable handler.
 func (h *Handler) Close() error {
 	h.close()
 	h.starting.Lock()

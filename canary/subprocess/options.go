@@ -20,18 +20,18 @@ import (
 
 // Options of a Handler. Cmd is needed; all others have a default.
 type Options struct {
-	// Name names the handler in logs and in the status, and the directory of its sockets. It consists of letters, digits, "-", "_" and
-	// ".", begins with a letter or a digit, and has at most 32 bytes. Give each handler of a host a name of its own: the log names a
-	// handler by nothing else. Default: "canary".
+	// Name names the handler in logs and in the status, and the directory of its sockets. It consists of letters, digits, "-", "_"
+	// and ".", begins with a letter or a digit, and has at most 32 bytes. Give each handler of a host a name of its own: the log
+	// names a handler by nothing else. Default: "canary".
 	Name string
 	// Cmd returns a command that was not started, for each start of the process. If Env is nil, the process gets the environment of
-	// the host without the variables of service managers and of package upgrade. If Stderr is nil, the process writes to the standard
-	// error of the host. Otherwise Stderr has to be an *os.File. Stdin and Stdout have to be nil. As with any command, the process
-	// inherits descriptors of the host that are not closed on exec; package os opens no such descriptors.
+	// the host without the variables of service managers and of package upgrade. If Stderr is nil, the process writes to the
+	// standard error of the host. Otherwise Stderr has to be an *os.File. Stdin and Stdout have to be nil. As with any command, the
+	// process inherits descriptors of the host that are not closed on exec; package os opens no such descriptors.
 	Cmd func() *exec.Cmd
-	// Checksum is the SHA-256 of the program, 32 bytes and not their hexadecimal text. If Checksum is set, the program is copied into
-	// memory for each start, and the copy runs if its checksum is the same. A script cannot run then. Default: the program is not
-	// checked.
+	// Checksum is the SHA-256 of the program, 32 bytes and not their hexadecimal text. If Checksum is set, the program is copied
+	// into memory for each start, and the copy runs if its checksum is the same. A script cannot run then. Default: the program is
+	// not checked.
 	Checksum []byte
 	// Dir is a directory in which each process gets a directory for its sockets. If Dir is missing, the host makes Dir with the mode
 	// 0700, but no directory above Dir. If Dir exists, it must belong to the user of the host, without rights for other users. The
@@ -41,9 +41,9 @@ type Options struct {
 	// (RUNTIME_DIRECTORY), or else midair-UID in the directory for temporary files.
 	Dir string
 
-	// Warm is called with the handler of each process that has started. The process gets requests of clients after Warm has returned.
-	// Warm may send requests that fill the caches of the process, for example. After an error, or a panic, of Warm the process is
-	// killed, and its start has failed. Default: none.
+	// Warm is called with the handler of each process that has started. The process gets requests of clients after Warm has
+	// returned. Warm may send requests that fill the caches of the process, for example. After an error, or a panic, of Warm the
+	// process is killed, and its start has failed. Default: none.
 	Warm func(ctx context.Context, h http.Handler) error
 	// StartTimeout is the time limit for the start of a process, with Warm. A process that is not ready by then is killed.
 	// Default: 30 s.
@@ -59,8 +59,8 @@ type Options struct {
 	// counts as a first failure again. Default: 30 s.
 	Pause time.Duration
 
-	// Logger gets a line when a process serves, was stopped, has ended by itself, or could not be started. On the level Debug, Logger
-	// gets a line for each request that the process has not answered. The handler of Logger is called in another goroutine.
+	// Logger gets a line when a process serves, was stopped, has ended by itself, or could not be started. On the level Debug,
+	// Logger gets a line for each request that the process has not answered. The handler of Logger is called in another goroutine.
 	// Default: slog.Default().
 	Logger *slog.Logger
 

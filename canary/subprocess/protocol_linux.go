@@ -9,15 +9,16 @@ import (
 	"google.golang.org/grpc"
 )
 
-// This file has what the two programs agree on. They may have different versions of this library: a change that one of them does not
-// understand needs a new protocolVersion.
+// This file has what the two programs agree on. They may have different versions of this library: a change that one of them does
+// not understand needs a new protocolVersion.
 
 const (
 	protocolVersion = 1
 	// dirEnv has the private directory of the process.
 	dirEnv    = "MIDAIR_SUBPROCESS_DIR"
 	pluginEnv = "PLUGIN_" // how the variables of go-plugin begin
-	// fromHeader has the version of HTTP, the scheme, and the RemoteAddr of a request. Only a host can send it: a client's line is removed.
+	// fromHeader has the version of HTTP, the scheme, and the RemoteAddr of a request. Only a host can send it: a client's line is
+	// removed.
 	fromHeader = "Midair-From"
 	// uriHeader has the RequestURI of a request whose URL was changed in the host.
 	uriHeader = "Midair-Uri"
@@ -44,9 +45,9 @@ func (none) GRPCClient(context.Context, *plugin.GRPCBroker, *grpc.ClientConn) (a
 
 var _ plugin.GRPCPlugin = none{}
 
-// announces reports whether the process sends the status 102 before the handler gets a request with this method. The status tells the
-// host of a process that has ended whether another handler may run the request: a process that was killed may not have read what the
-// host had written. A request with a safe method may run twice, and saves the time.
+// announces reports whether the process sends the status 102 before the handler gets a request with this method. The status tells
+// the host of a process that has ended whether another handler may run the request: a process that was killed may not have read
+// what the host had written. A request with a safe method may run twice, and saves the time.
 func announces(method string) bool {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:

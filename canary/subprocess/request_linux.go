@@ -18,8 +18,8 @@ import (
 // question is a request of the host itself, without fromHeader. The process answers such a request without its handler.
 const question = "GET / HTTP/1.1\r\nHost: subprocess\r\n\r\n"
 
-// ownLines are the header lines of writeRequest itself. All other lines go to the process as the client has sent them, also the lines
-// about the connection of the client: a handler in the host would see these lines, too.
+// ownLines are the header lines of writeRequest itself. All other lines go to the process as the client has sent them, also the
+// lines about the connection of the client: a handler in the host would see these lines, too.
 var ownLines = map[string]bool{
 	"Host": true, "Content-Length": true, "Transfer-Encoding": true, fromHeader: true, uriHeader: true,
 }
@@ -113,8 +113,8 @@ func isPlain(s string) bool {
 	return true
 }
 
-// targetOf returns the target of a request, from which the server of the process makes the same URL. same is true if the target is the
-// RequestURI; a middleware may have changed the URL only.
+// targetOf returns the target of a request, from which the server of the process makes the same URL. same is true if the target
+// is the RequestURI; a middleware may have changed the URL only.
 func targetOf(r *http.Request) (target string, same bool) {
 	u := r.URL
 	path, query, hasQuery := strings.Cut(r.RequestURI, "?")

@@ -79,8 +79,8 @@ func newChild(o *Options) (*child, error) {
 	return c, nil
 }
 
-// foreign are the variables of service managers and of upgrades. By these variables, a process would believe that the sockets of the
-// host are for the process, or would report to the service manager in place of the host.
+// foreign are the variables of service managers and of upgrades. By these variables, a process would believe that the sockets of
+// the host are for the process, or would report to the service manager in place of the host.
 var foreign = []string{process.Sentinel, "LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_", "MAINPID", "MANAGERPID", "INVOCATION_ID", "JOURNAL_STREAM", "MIDAIR_", pluginEnv}
 
 func cleaned(env []string) (kept []string) {
@@ -140,9 +140,9 @@ func (c *child) Start(context.Context) error {
 
 var errKilled = errors.New("there was no time to start")
 
-// run starts the process, and waits for the end of the process. When the host ends, so does the thread that has started the process,
-// and the kernel sends the process SIGTERM. The signal ends programs that do not serve yet, or never will. Serve ignores SIGTERM, and
-// notices the end of the host by the standard input.
+// run starts the process, and waits for the end of the process. When the host ends, so does the thread that has started the
+// process, and the kernel sends the process SIGTERM. The signal ends programs that do not serve yet, or never will. Serve ignores
+// SIGTERM, and notices the end of the host by the standard input.
 func (c *child) run(started chan<- error) {
 	runtime.LockOSThread() // so that no other goroutine ends the thread
 	defer runtime.UnlockOSThread()

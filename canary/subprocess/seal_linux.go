@@ -13,8 +13,8 @@ import (
 	"github.com/midair-go/midair/internal/sys"
 )
 
-// seal copies a program into memory, and compares the checksum of the copy, which nobody can change then. The program itself could be
-// changed between a check and its start.
+// seal copies a program into memory, and compares the checksum of the copy, which nobody can change then. The program itself
+// could be changed between a check and its start.
 func seal(path string, checksum []byte) (*os.File, error) {
 	program, err := os.Open(path)
 	if err != nil {

@@ -24,13 +24,15 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// Serve serves h to the host that has started this process, and blocks until the host stops the process, then it returns nil, or
-// until the host has ended, then it returns ErrHostEnded. In both cases, main should return soon: the host waits two seconds
-// before it kills the process. If no host has started this process, Serve returns ErrNoHost at once. Call Serve once, early in main,
-// before goroutines that write to the standard output or start programs: the host uses the standard output to get into contact,
-// then Serve redirects the standard output to the standard error, and removes the variables of the host. Serve ignores SIGHUP,
-// SIGINT and SIGTERM from then on. Where the connection to the host cannot be made, the library go-plugin ends the process with
-// the status 1, and a text on the standard error.
+// Serve serves h to the host that has started this process. Serve blocks until the host stops the process, and returns nil, or
+// until the host has ended, and returns ErrHostEnded. Then main should return soon: a host that stops the process kills it after
+// two seconds. If no host has started this process, Serve returns ErrNoHost at once.
+//
+// Call Serve once, early in main, before goroutines that write to the standard output or start programs. By the standard output,
+// the process tells the host where it can be reached. Then Serve redirects the standard output to the standard error, and removes
+// the environment variables that the host has set for Serve. From its call on, Serve ignores SIGHUP, SIGINT and SIGTERM. If the
+// connection to the host cannot be made, the library go-plugin ends the process with the status 1, and a text on the standard
+// error.
 func Serve(h http.Handler) error {
 	dir := os.Getenv(dirEnv)
 	if dir == "" || os.Getenv(handshake.MagicCookieKey) != handshake.MagicCookieValue {
@@ -85,9 +87,9 @@ func serveControl() error {
 	return nil
 }
 
-// control checks the user of the host. At the first connection of the host, go-plugin has read the variables for plugins, and has put
-// pipes in place of the standard output and the standard error, from which the host would read. control removes the variables,
-// and puts the files back.
+// control checks the user of the host. At the first connection of the host, go-plugin has read the variables for plugins, and has
+// put pipes in place of the standard output and the standard error, from which the host would read. control removes the
+// variables, and puts the files back.
 type control struct {
 	credentials.TransportCredentials
 	stdout, stderr *os.File

@@ -72,8 +72,8 @@ func closeWrite(c io.Closer) {
 	c.Close()
 }
 
-// waitClosed returns when the other side has closed a connection in both directions. A write of nothing fails from then on, and the
-// system wakes the poller.
+// waitClosed returns when the other side has closed a connection in both directions. A write of nothing fails from then on, and
+// the system wakes the poller.
 func waitClosed(c *net.UnixConn) {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -54,8 +54,8 @@ func claimedBy(f *os.File) (pid int, err error) {
 // ownerOf returns the user to whom a file belongs.
 func ownerOf(info fs.FileInfo) int { return int(info.Sys().(*syscall.Stat_t).Uid) }
 
-// killedBeforeHost makes this process one that the kernel kills before its host if memory runs out, if this process may do so. The
-// value is not 1000, which is that of the candidate of an upgrade.
+// killedBeforeHost makes this process one that the kernel kills before its host if memory runs out, if this process may do so.
+// The value is not 1000, which is that of the candidate of an upgrade.
 func killedBeforeHost() { _ = os.WriteFile("/proc/self/oom_score_adj", []byte("999"), 0) }
 
 // onto makes the descriptor of to be the file from.
