@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// This file has the rules by which two processes of a rollout get the same machine when they exchange theirs.
+// This file has the rules by which two processes of a rollout get the same machine when they exchange their machines.
 
-// maxAborters is the number of processes that have a count of their own in aborts: a message has room for so many.
+// maxAborters is the number of processes that have a count of their own in aborts: a message has no room for more.
 const maxAborters = 32
 
 // aborts has how often an operator has aborted the rollout in each process, by the name of the process. A process that compares
@@ -26,7 +26,7 @@ func (a aborts) plus(name string) aborts {
 	return all
 }
 
-// with returns the aborts of both.
+// with returns the aborts of a and of other.
 func (a aborts) with(other aborts) aborts {
 	all := aborts{}
 	maps.Copy(all, a)
@@ -36,7 +36,7 @@ func (a aborts) with(other aborts) aborts {
 	return all
 }
 
-// has reports whether no abort of the other value is missing.
+// has reports whether a has all aborts of other.
 func (a aborts) has(other aborts) bool {
 	for name, n := range other {
 		if a[name] < n {
@@ -46,20 +46,21 @@ func (a aborts) has(other aborts) bool {
 	return true
 }
 
-// caution is the order in which states of two processes with as many changes count.
+// caution is the order of the states. Of two processes with the same number of changes, the state with the greater value counts.
 var caution = [states]int{Promoted: 0, Waiting: 1, Ramping: 2, Gated: 3, Paused: 4, Held: 5, Aborted: 6, RolledBack: 7}
 
-// missedAbort is the reason if each process has an abort that the other one has missed, and both were resumed.
+// missedAbort is the reason if each of two processes has an abort that the other process has missed, and both were resumed.
 const missedAbort = "an abort has not reached each process before the rollout was resumed"
 
-// join returns the machine that this process has after it has got the machine of another process, and whether that is the other
-// process's machine. RolledBack counts first, and then the machine with all aborts: an operator may abort in a process that has
-// missed changes. Of two machines with the same aborts, the one with more changes counts, and of two with as many changes, the
-// more cautious one. If each has an abort that the other one has missed, the rollout is aborted.
+// join returns the machine that this process has after it has got the machine of another process. others reports whether that is
+// the machine of the other process. A machine that is RolledBack counts first, and then the machine that has all aborts, as an
+// operator may abort in a process that has missed changes. Of two machines with the same aborts, the machine with more changes
+// counts, and of two machines with the same number of changes, the more cautious one. If each machine has an abort that the other
+// machine has missed, the rollout is aborted.
 //
-// The other process joins the same two machines to the same machine. The turn is the greater one of both, and not one more:
-// otherwise the turn would depend on the order of the messages, and a machine of a third process, with a greater turn and no
-// other abort, could undo a Resume.
+// The other process joins the same two machines, and gets the same machine. The turn of the result is the greater turn of the
+// two, and is not raised by 1. Otherwise the turn would depend on the order of the messages. A machine of a third process, with a
+// greater turn and the same aborts, could then undo a Resume.
 func (m *machine) join(other *machine) (both machine, others bool) {
 	mine, theirs := m.aborts.has(other.aborts), other.aborts.has(m.aborts)
 	apart := false
@@ -90,14 +91,15 @@ func (m *machine) join(other *machine) (both machine, others bool) {
 	return both, others
 }
 
-// before reports whether the other one of two machines with the same aborts counts: that with more changes, or else the more
-// cautious one, which is also the one with the smaller step. The reason only makes both processes choose the same machine.
+// before reports whether other counts, of two machines with the same aborts. The machine with more changes counts, or else the
+// more cautious one, which is also the machine with the smaller step. The reason is compared so that both processes choose the
+// same machine.
 func (m *machine) before(other *machine) bool {
 	return cmp.Or(cmp.Compare(m.turn, other.turn), cmp.Compare(caution[m.state], caution[other.state]),
 		cmp.Compare(other.step, m.step), cmp.Compare(m.reason, other.reason)) < 0
 }
 
-// same reports whether neither process has to get the machine of the other one.
+// same reports whether neither of two processes needs the machine of the other process.
 func (m *machine) same(other *machine) bool {
 	return !m.before(other) && !other.before(m) && maps.Equal(m.aborts, other.aborts)
 }
