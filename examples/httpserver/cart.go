@@ -23,13 +23,14 @@ func newCart(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, canary.Canary)
 }
 
-// A cartHandler is the new cart: in this process, or with -canary-bin in a process of its own, which may crash.
+// A cartHandler is the new cart. It runs in this process, or, with -canary-bin, in a process of its own.
 type cartHandler struct {
 	http.Handler
 	process *subprocess.Handler // nil without -canary-bin
 }
 
-// openCart starts the process of the new cart, if there is one. Each process of the service has its own.
+// openCart starts the process of the new cart, if -canary-bin is given. During an upgrade, each process of the service has a cart
+// of its own.
 func openCart(ctx context.Context, c config) (cartHandler, error) {
 	if c.canaryBin == "" {
 		return cartHandler{Handler: http.HandlerFunc(newCart)}, nil
@@ -43,7 +44,7 @@ func openCart(ctx context.Context, c config) (cartHandler, error) {
 	return cartHandler{h, h}, nil
 }
 
-// Close ends the process after its last request.
+// Close ends the process of the cart when its requests have ended.
 func (c cartHandler) Close() error {
 	if c.process == nil {
 		return nil
@@ -61,7 +62,7 @@ func (c cartHandler) status() *subprocess.Status {
 
 const cartSynopsis = `Usage: httpserver cart [flags]
 
-Is the process of the new cart. A service that is started with -canary-bin starts it.
+Runs the new cart. This command is for a service with the flag -canary-bin, which starts it.
 
 `
 

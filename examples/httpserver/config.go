@@ -73,7 +73,7 @@ func (c *config) parse(args []string) error {
 	fs.DurationVar(&c.upgradeTimeout, "upgrade-timeout", time.Minute, "how long a new process may take to be prepared")
 	fs.DurationVar(&c.soak, "soak", time.Second, "how long both processes accept before the commit; 0: not at all")
 	fs.Var(&c.steps, "steps", "make upgrades progressive by `plan`, such as 5%:10s,25%:10s,100%:10s, in place of -soak")
-	fs.StringVar(&c.canaryBin, "canary-bin", "", "run the new cart in a process of its own: this `program`, with the argument cart")
+	fs.StringVar(&c.canaryBin, "canary-bin", "", "run the new cart in a process of its own: this `program`, with the argument cart (Linux)")
 	fs.StringVar(&c.tlsCert, "tls-cert", "", "certificate `file`: serve TLS")
 	fs.StringVar(&c.tlsKey, "tls-key", "", "key `file` of -tls-cert")
 	if err := addFail(fs, &c.fail); err != nil {

@@ -26,7 +26,7 @@ type orders struct {
 	lost     []error
 }
 
-// crash is the last act: a second service has its new cart in another process, which crashes again and again.
+// crash starts a second service, whose new cart is in another process that crashes again and again.
 func (d *demo) crash(ctx context.Context) (err error) {
 	dir := filepath.Join(d.builder.dir, "crash")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -56,8 +56,11 @@ func (d *demo) crash(ctx context.Context) (err error) {
 	if err := s.admin.Status(ctx, &v); err != nil {
 		return err
 	}
-	if len(got.lost) > 0 || v.Cart == nil || v.Cart.Failures == 0 {
-		return fmt.Errorf("the cart in another process: %+v, %d answers are missing: %w", v.Cart, len(got.lost), errors.Join(got.lost...))
+	switch {
+	case len(got.lost) > 0:
+		return fmt.Errorf("the cart in another process: %d requests were lost: %w", len(got.lost), errors.Join(got.lost...))
+	case v.Cart == nil || v.Cart.Failures == 0:
+		return fmt.Errorf("the cart in another process has not crashed within %v: status %+v", crashTime, v.Cart)
 	}
 	byNew, byOld := got.answered[canary.Canary.String()], got.answered[canary.Stable.String()]
 	d.out.say("", fmt.Sprintf("%s requests: %s answered by the new cart, %s by the old one in its place, none lost; the process has crashed %d times",
