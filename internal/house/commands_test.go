@@ -124,7 +124,7 @@ func (f tests) complainOf(word, value string) string {
 		if !f.flags[name] {
 			return "there is no flag " + word
 		}
-	case !slices.Contains([]string{"v", "race", "short", "count", "timeout", "shuffle", "bench", "skip", "cpu"}, name):
+	case !slices.Contains([]string{"v", "race", "short", "count", "timeout", "shuffle", "bench", "benchtime", "skip", "cpu"}, name):
 		return "go test has no flag " + word
 	}
 	return ""
