@@ -21,7 +21,8 @@ import (
 	"github.com/midair-go/midair/internal/process"
 )
 
-// lastWords is how long the handshake is read after the end of a process.
+// lastWords is how long the handshake is read after the end of a process, and how long the end of a process is awaited after the end
+// of its standard output.
 const lastWords = time.Second
 
 // A child is a started process. It is the Runner by which go-plugin starts and ends the process.
@@ -236,7 +237,23 @@ func (c *child) endedItself() bool {
 
 // The other methods of runner.Runner.
 
-func (c *child) Stdout() io.ReadCloser { return c.stdout }
+func (c *child) Stdout() io.ReadCloser { return untilEnd{c.stdout, c.ended} }
+
+// untilEnd is the standard output of a process. A process that exits closes its standard output before its exit status is known, and
+// go-plugin kills a process that has written nothing. So the end of the output is reported after the end of the process, or after
+// lastWords if the process goes on. Otherwise the process could seem to have ended by SIGKILL.
+type untilEnd struct {
+	*os.File
+	ended <-chan struct{}
+}
+
+func (u untilEnd) Read(p []byte) (int, error) {
+	n, err := u.File.Read(p)
+	if err == io.EOF {
+		pause(context.Background(), u.ended, lastWords)
+	}
+	return n, err
+}
 
 // Stderr has nothing: the process has its standard error itself.
 func (c *child) Stderr() io.ReadCloser { return io.NopCloser(strings.NewReader("")) }
