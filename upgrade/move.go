@@ -10,7 +10,7 @@ import (
 
 // Move passes an idle connection to another generation. Idle means that nothing was read from the connection since the last
 // request ended. If the connection has moved, Move closes it in this process and returns true. Otherwise Move returns false,
-// and this process keeps the connection. Move is made for drain.Options.Move, and may wait for some milliseconds. If c is a
+// and this process keeps the connection. Move is made for drain.Options.Move, and waits half a second at most. If c is a
 // wrapper with a method NetConn, Move moves the connection inside the wrapper. Move does not move a TLS connection, because
 // the keys of TLS are in this process. Move returns false if no other generation takes connections, and for a connection that
 // no listener of this Upgrader has accepted.

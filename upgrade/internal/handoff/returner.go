@@ -20,15 +20,16 @@ type Mover func(origin listener.Origin, c net.Conn, ahead []byte) bool
 
 // The sending of a connection waits at most for one of these limits if the other process is busy.
 const (
-	// idleLimit is for an idle connection. It is short, because the server offers the connection again after a failure.
-	idleLimit = 50 * time.Millisecond
+	// idleLimit is for an idle connection. All idle connections of a process are offered at once, and go one by one: the limit
+	// includes the wait for the others. A request that comes meanwhile waits too, so the limit is below a second.
+	idleLimit = 500 * time.Millisecond
 	// lastLimit is for a connection with bytes ahead, which the server offers only once. It is also for a connection that came
 	// after the commit, which this process cannot serve (see SendLate).
 	lastLimit = 2 * time.Second
 )
 
 // Successor returns a Mover that passes idle connections to the process that has taken over. This process keeps no descriptor
-// of a passed connection. If the new process is busy, the Mover waits up to 50 milliseconds. If the connection has bytes ahead,
+// of a passed connection. If the new process is busy, the Mover waits up to half a second. If the connection has bytes ahead,
 // it waits up to two seconds.
 func Successor(to *wire.Link, t Takes) Mover {
 	return func(origin listener.Origin, c net.Conn, ahead []byte) bool {

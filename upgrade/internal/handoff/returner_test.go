@@ -30,7 +30,7 @@ func (w *busyWire) SendBy(_ []byte, _ *os.File, by time.Time) error {
 func (w *busyWire) Recv([]byte) (int, []*os.File, error) { <-w.end; return 0, nil, io.EOF }
 func (w *busyWire) Close() error                         { close(w.end); return nil }
 
-// The sending of an idle connection does not wait long for a busy process, because the server offers the connection again. The
+// The sending of an idle connection waits for a busy process less long, because a request that comes meanwhile waits too. The
 // sending of a connection with bytes ahead waits longer.
 func TestConnectionsWithAStateWaitForABusyProcess(t *testing.T) {
 	for _, c := range []struct {
@@ -38,8 +38,8 @@ func TestConnectionsWithAStateWaitForABusyProcess(t *testing.T) {
 		busy  time.Duration
 		want  bool
 	}{
-		{"", 40 * time.Millisecond, true},
-		{"", 60 * time.Millisecond, false},
+		{"", 490 * time.Millisecond, true},
+		{"", 510 * time.Millisecond, false},
 		{"state", 1900 * time.Millisecond, true},
 		{"state", 2100 * time.Millisecond, false},
 	} {
