@@ -139,7 +139,7 @@ func TestStaleDirectoriesAreRemoved(t *testing.T) {
 func TestFullDirIsAnError(t *testing.T) {
 	dir := shortDir(t)
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4k,nr_inodes=3,mode=700"); err != nil {
-		t.Skip("needs the right to mount:", err)
+		t.Skip("NOT RUN: it needs the right to mount: ", err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 	h, err := subprocess.Start(t.Context(), subprocess.Options{Dir: dir, Cmd: program("serve")})
@@ -174,7 +174,7 @@ func TestDirectoryInUseIsLocked(t *testing.T) {
 // another user is refused by the host.
 func TestOtherUsersAreRefused(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("needs root, to become another user")
+		t.Skip("NOT RUN: it needs root, to become another user")
 	}
 	base := shortDir(t)
 	dir := filepath.Join(base, "s")

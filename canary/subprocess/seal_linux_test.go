@@ -48,7 +48,7 @@ func copyOfTests(t testing.TB) (path string, sum []byte) {
 func sealed(t testing.TB, err error) {
 	t.Helper()
 	if errors.Is(err, subprocess.ErrNoSealedCopy) {
-		t.Skip(err)
+		t.Skip("NOT RUN: ", err)
 	}
 }
 
@@ -128,7 +128,7 @@ func TestSealedCopyThatCannotRunIsAnError(t *testing.T) {
 			cmd := exec.Command("unshare", "-p", "-m", "-f", "--propagation", "private", "sh", "-c", row.script, "sh", path, "sealedhost", dir, path)
 			out, err := cmd.CombinedOutput()
 			if !strings.Contains(string(out), "sealedhost:") {
-				t.Skipf("needs the rights to make a namespace: %v: %s", err, out)
+				t.Skipf("NOT RUN: it needs the rights to make a namespace: %v: %s", err, out)
 			}
 			if !strings.Contains(string(out), row.want) {
 				t.Errorf("%s", out)
