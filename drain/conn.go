@@ -90,6 +90,9 @@ func track(course *course, registry *registry, nc net.Conn, owner server, name s
 		c.kind.transport = tlsInside
 	}
 	registry.add(c, owner == netHTTP, nil)
+	if c.adopted != nil && course.offered.Load() {
+		c.propose()
+	}
 	if secure {
 		return &secureConn{conn: c, stater: stater}
 	}

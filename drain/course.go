@@ -21,6 +21,7 @@ const (
 type course struct {
 	stage   atomic.Int32  // of type stage
 	hurried atomic.Bool   // Options.Hurry was closed, or something was received from it
+	offered atomic.Bool   // something was received from Options.Rebalance
 	latest  time.Time     // when idle connections are closed at the latest, shortly before Grace ends; set in the stage serving
 	began   chan struct{} // closed when the drain begins
 	told    Notice        // the Notice that handlers and jobs get

@@ -148,7 +148,14 @@ func (c *conn) part(size int) bool {
 	case !c.silent() || sockbuf.Queued(c.Conn):
 		return false
 	case c.course.at() < draining:
-		return c.wanted(size)
+		if c.wanted(size) {
+			return true
+		}
+		if c.course.at() < draining || sockbuf.Queued(c.Conn) {
+			return false
+		} // the drain has begun while Move ran
+	}
+	switch {
 	case c.begun(size):
 		c.step(life.Find)
 	case c.movable() && c.may(life.Take) && c.offer():
@@ -187,7 +194,8 @@ func (c *conn) offer() (taken bool) {
 
 // wanted asks Move if Options.Rebalance wants Move to be asked, and reports whether Move has taken the connection. It is called
 // in the stages before draining, in which no idle connection is closed. If something is received from Rebalance while Move
-// runs, Move is asked once more.
+// runs, Move is asked once more. If the client has sent something while Move ran, Move is asked again when the connection is idle
+// the next time.
 func (c *conn) wanted(size int) bool {
 	for c.mover.wanted && c.movable() && c.may(life.Take) && !c.begun(size) && !sockbuf.Queued(c.Conn) {
 		c.mover.wanted = false // while Move runs, propose may set wanted again
@@ -196,6 +204,7 @@ func (c *conn) wanted(size int) bool {
 		if taken {
 			return true
 		}
+		c.mover.wanted = c.mover.wanted || sockbuf.Queued(c.Conn)
 	}
 	return false
 }
@@ -314,7 +323,7 @@ func (c *conn) propose() {
 		return
 	}
 	c.mover.wanted = true
-	if c.silent() && c.state != life.Fresh {
+	if c.silent() {
 		c.reader.deadline.interrupt(c.Conn)
 	}
 }

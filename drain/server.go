@@ -273,11 +273,12 @@ func (s *Server) await(ctx context.Context, l *listener, ended chan error) (fail
 }
 
 // propose makes every connection that can move ask Move once. An idle connection asks at once, another connection when it
-// becomes idle.
+// becomes idle. A connection that another process has passed here may not be in the registry yet: track makes it ask.
 func (s *Server) propose() {
 	if !readsAsKnown() { // the first call takes some time, so it is made here, where no lock is held
 		return
 	}
+	s.course.offered.Store(true) // before the list is read: see track
 	for _, c := range s.registry.list() {
 		c.propose()
 	}
