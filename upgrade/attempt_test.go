@@ -72,11 +72,17 @@ func TestEndBeforeTheAnnouncementIsTheReason(t *testing.T) {
 	}
 }
 
+// moverFunc is a Mover with a function as its method Move.
+type moverFunc func(listener.Origin, net.Conn, []byte) bool
+
+func (f moverFunc) Move(o listener.Origin, c net.Conn, ahead []byte) bool { return f(o, c, ahead) }
+func (moverFunc) Stop()                                                   {}
+
 // If a connection moves on, its unread bytes move with it, after the bytes that the program adds.
 func TestUnreadBytesMoveOn(t *testing.T) {
 	u, c := listening(t, "brought")
 	var got string
-	u.traffic.setMover(func(_ listener.Origin, _ net.Conn, ahead []byte) bool { got = string(ahead); return true })
+	u.traffic.setMover(moverFunc(func(_ listener.Origin, _ net.Conn, ahead []byte) bool { got = string(ahead); return true }))
 	if _, err := c.Read(make([]byte, 3)); err != nil {
 		t.Fatal(err)
 	}
@@ -102,12 +108,12 @@ func TestUnreadBytesMoveOn(t *testing.T) {
 func TestServingIsSaidAfterWhatComesBack(t *testing.T) {
 	u, c := listening(t, "")
 	began, sent, said := make(chan struct{}), false, false
-	u.traffic.setMover(func(listener.Origin, net.Conn, []byte) bool {
+	u.traffic.setMover(moverFunc(func(listener.Origin, net.Conn, []byte) bool {
 		close(began)
 		<-time.After(20 * time.Millisecond) // a move takes its time
 		sent = true
 		return true
-	})
+	}))
 	u.origin.old, u.origin.link = oldMidair, wire.NewLink(&wiretest.Transport{Sent: func(b []byte) {
 		if said = wire.Kind(b[4]) == wire.KindServing; said && !sent {
 			t.Error("one is still on its way")

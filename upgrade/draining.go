@@ -226,6 +226,16 @@ func (s *elders) rest(hear func(wire.Frame)) {
 	}
 }
 
+// resign tells the older generations that the process that reads the sockets from now on does not answer messages of
+// wire.KindConns. It is called after rest. Errors are ignored: a generation that has ended needs no message.
+func (s *elders) resign() {
+	for _, e := range s.list() {
+		if e.link != nil {
+			_ = e.link.Resign()
+		}
+	}
+}
+
 // release closes the sockets, and waits until no goroutine reads them.
 func (s *elders) release() {
 	close(s.stop)

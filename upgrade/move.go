@@ -10,8 +10,11 @@ import (
 
 // Move passes an idle connection to another generation. Idle means that nothing was read from the connection since the last
 // request ended. If the connection has moved, Move closes it in this process and returns true. Otherwise Move returns false,
-// and this process keeps the connection. Move is made for drain.Options.Move, and waits half a second at most. If c is a
-// wrapper with a method NetConn, Move moves the connection inside the wrapper. Move does not move a TLS connection, because
+// and this process keeps the connection. Then the read deadline of c may be gone. Move is made for drain.Options.Move. It may be
+// called for many connections at once: each waits until the other process has room for it. The wait has no limit, but it ends as
+// soon as the client sends something: then Move returns false, and the server should serve the request and call Move again when
+// c is idle. If the other process runs a build from before this behaviour, Move waits half a second at most. If c is a wrapper
+// with a method NetConn, Move moves the connection inside the wrapper. Move does not move a TLS connection, because
 // the keys of TLS are in this process. Move returns false if no other generation takes connections, and for a connection that
 // no listener of this Upgrader has accepted.
 func (u *Upgrader) Move(c net.Conn) bool { return u.traffic.move(c, nil) }

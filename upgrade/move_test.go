@@ -22,7 +22,7 @@ func TestPanicInMoveWithHoldsNothing(t *testing.T) {
 		"the wrapper": func() { u.Move(falling{c}) },
 		"the move":    func() { u.Move(c) },
 	} {
-		u.traffic.setMover(func(listener.Origin, net.Conn, []byte) bool { panic("the move fell over") })
+		u.traffic.setMover(moverFunc(func(listener.Origin, net.Conn, []byte) bool { panic("the move fell over") }))
 		func() {
 			defer func() {
 				if recover() == nil {

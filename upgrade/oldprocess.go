@@ -48,11 +48,11 @@ func (o *oldProcess) endHeartbeat() {
 	}
 }
 
-// returner is called when the weight of this candidate falls, and after an abort. It returns the function with which
+// returner is called when the weight of this candidate falls, and after an abort. It returns the Mover with which
 // Upgrader.Move sends idle connections back to the old process. The arguments from and to are the weight before and after the
 // change, and both are 0 after an abort. If the new weight is 0, all idle connections go back, and otherwise a part of them.
 func (o *oldProcess) returner(choice handoff.Choice, from, to float64) handoff.Mover {
-	return handoff.NewReturner(o.link, o.takes, choice, from, to).Move
+	return handoff.NewReturner(o.link, o.takes, choice, from, to, o.sharing)
 }
 
 // serveDialed handles the message dial: it gives the private connection in f to the listener that the message names. It

@@ -31,7 +31,7 @@ type parts struct {
 // program is called.
 //
 // TrySend is an exception. It takes wire.Link.turn, which is a channel, and gives up after a limit, at most 50 ms (failedWait).
-// So the loop may call TrySend. A holder of handoff.Dispatcher.mu may call TrySend with the limit 0.
+// So the loop may call TrySend. A holder of handoff.flow.mu or handoff.Dispatcher.mu may call TrySend with the limit 0.
 //
 //	shares.turn            a weight is set and sent
 //	traffic.moving         read-locked while a connection moves; locked by awaitMoves
@@ -44,11 +44,12 @@ type parts struct {
 //	shares.mu              the stage of the attempt, and what setWeight changes in this process
 //	attempt.mu             the stage, and the request for another upgrade
 //	room.mu                the reserve of descriptors; the listeners are held and resumed
+//	handoff.flow.mu        the idle connections that wait to be passed
 //	handoff.Dispatcher.mu  the weight, and the connections that were passed
 //	listener.sockets.mu    the open sockets, while Follow calls its functions as well
 //	listener.gate.mu, listener.Received.mu, listener.origins.mu, listener.emptying.mu
 //	                       the state of a socket; the sockets that came; the names of listeners; the queues that are emptied
-//	handoff.Returner.mu    the share of the connections that goes back
+//	wire.batches.mu        the messages with connections that were not answered
 //	broadcast.Hub.mu       the sockets to other generations, and the queues of messages
 //	sdnotify.Activation.mu, sdnotify.nameSet.mu, sdnotify.Notifier.mu, sdnotify.endings.mu
 //	                       the sockets that the service manager has passed and keeps; the queue of messages; ends of candidates

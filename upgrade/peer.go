@@ -35,7 +35,7 @@ type peer interface {
 	abort(c *child, body wire.AbortBody, grace time.Duration) time.Duration
 	// mover returns the function that passes idle connections to the candidate after the commit. The result is nil if the
 	// candidate takes no connections.
-	mover(c *child, takes handoff.Takes) handoff.Mover
+	mover(a *attempt) handoff.Mover
 }
 
 // midair is a candidate with this library.
@@ -64,8 +64,8 @@ func (midair) abort(c *child, body wire.AbortBody, grace time.Duration) time.Dur
 	return grace
 }
 
-func (midair) mover(c *child, takes handoff.Takes) handoff.Mover {
-	return handoff.Successor(c.link, takes)
+func (midair) mover(a *attempt) handoff.Mover {
+	return handoff.NewSuccessor(a.child.link, a.shares.takes, a.logFull)
 }
 
 // tableflipPeer is a candidate without the control protocol: a program with package tableflip only, or another program that
@@ -88,7 +88,7 @@ func (tableflipPeer) abort(c *child, _ wire.AbortBody, grace time.Duration) time
 	return grace
 }
 
-func (tableflipPeer) mover(*child, handoff.Takes) handoff.Mover { return nil }
+func (tableflipPeer) mover(*attempt) handoff.Mover { return nil }
 
 // errRehearsed ends a rehearsal that went well.
 var errRehearsed = errors.New("this was a rehearsal")

@@ -293,7 +293,7 @@ func (g *generation) handOver(d detail) {
 		a.child.Signal(syscall.SIGHUP)
 	}
 	g.late = a.child.link
-	mover := a.peer.mover(a.child, a.shares.takes)
+	mover := a.peer.mover(a)
 	g.successor = successor{child: a.child, since: time.Now(), frames: a.child.link.Frames, reads: mover != nil}
 	if mover != nil {
 		g.history.elders.quit()

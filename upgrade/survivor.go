@@ -349,6 +349,9 @@ func (g *generation) rest() {
 		g.receiveOld(f, ok)
 	}
 	g.history.elders.rest(g.receiveElder)
+	if !g.successor.child.link.Answers() {
+		g.history.elders.resign()
+	}
 }
 
 // passStop passes a stop on to the successor as SIGTERM, but only right after the handover: see signalEarly.

@@ -16,7 +16,7 @@ import (
 // methods from their own goroutines. The generation and its attempts decide which process gets the connections and messages.
 type traffic struct {
 	listeners *listener.Set
-	mover     atomic.Pointer[handoff.Mover] // nil while connections do not move
+	mover     atomic.Pointer[handoff.Mover] // nil while connections do not move; only setMover writes it
 	moving    sync.RWMutex                  // read-locked while move runs, so that awaitMoves can wait for its calls
 	publisher atomic.Pointer[wire.Link]     // the link to the old process, while this process is a candidate; otherwise nil
 	hurry     chan struct{}                 // closed when servers should close their idle connections at once
@@ -26,12 +26,15 @@ type traffic struct {
 	offers []chan struct{} // the channels that rebalance has returned to servers
 }
 
-// setMover sets the function that moves connections from now on. If m is nil, connections no longer move.
+// setMover sets the Mover that moves connections from now on, and stops the one before: the calls of move that wait for the other
+// process end. If m is nil, connections no longer move.
 func (t *traffic) setMover(m handoff.Mover) {
-	if m == nil {
-		t.mover.Store(nil)
-	} else {
-		t.mover.Store(&m)
+	var next *handoff.Mover
+	if m != nil {
+		next = &m
+	}
+	if before := t.mover.Swap(next); before != nil {
+		(*before).Stop()
 	}
 }
 
@@ -51,7 +54,7 @@ func (t *traffic) move(c net.Conn, prefix []byte) bool {
 		prefix = append(prefix[:len(prefix):len(prefix)], unread...)
 	}
 	from, ok := t.listeners.Of(c)
-	return ok && len(prefix) <= prefixLimit && (*m)(from, c, prefix)
+	return ok && len(prefix) <= prefixLimit && (*m).Move(from, c, prefix)
 }
 
 // awaitMoves waits until all calls of move that are running now have returned. Later calls use only the present mover.
@@ -81,8 +84,13 @@ func (t *traffic) offer() {
 	}
 }
 
-// closeIdle makes servers close their idle connections.
-func (t *traffic) closeIdle() { t.hurryOnce.Do(func() { close(t.hurry) }) }
+// closeIdle makes servers close their idle connections, also those that wait in move.
+func (t *traffic) closeIdle() {
+	t.hurryOnce.Do(func() { close(t.hurry) })
+	if m := t.mover.Load(); m != nil {
+		(*m).Stop()
+	}
+}
 
 // publishWait is how long publish waits if another goroutine is sending on the link.
 const publishWait = time.Millisecond

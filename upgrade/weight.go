@@ -114,11 +114,11 @@ func (s *shares) begin() error {
 	}
 	if err == nil {
 		opts := s.attempt.opts
-		d := handoff.NewDispatcher(listeners, link, opts.Split, opts.Sticky, s.takes, slots)
+		d := handoff.NewDispatcher(listeners, link, opts.Split, opts.Sticky, s.takes, slots, s.attempt.logFull)
 		err = s.whileBaking(func() {
 			s.to.Store(d)
 			listeners.SetDispatch(d.Dispatch)
-			s.attempt.traffic.setMover(d.Move)
+			s.attempt.traffic.setMover(d)
 			s.attempt.heartbeat.begin()
 		})
 	}
@@ -126,6 +126,14 @@ func (s *shares) begin() error {
 		slots.Close()
 	}
 	return err
+}
+
+// logFull logs once that the candidate does not take all idle connections.
+func (a *attempt) logFull() {
+	if a.full.Swap(true) {
+		return
+	}
+	a.log.Warn("upgrade: the new process has no room for all idle connections, and the others stay here: raise its limit of open files (ulimit -n, LimitNOFILE)", "pid", a.child.PID)
 }
 
 // tell sends the candidate the consequences of a new weight: whether the candidate accepts by itself, and which part of its

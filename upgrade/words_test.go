@@ -45,6 +45,8 @@ var order = map[wire.Kind]string{
 	wire.KindNamed:     "-------",
 	wire.KindIntroduce: "-------",
 	wire.KindBroadcast: "-------",
+	wire.KindConns:     "-------", // a Link delivers each of the connections as a KindConn
+	wire.KindTook:      "-------", // a Link delivers no answers
 }
 
 var openers = map[byte]wire.Kind{'d': wire.KindDial, 's': wire.KindShare, 'c': wire.KindCommit}

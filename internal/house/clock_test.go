@@ -38,6 +38,7 @@ var byWall = map[string]string{
 	"upgrade/certs/tickets.go":             "the same; when the next look is due goes by the monotonic clock",
 	"drain/deadline.go":                    "a deadline that is over",
 	"upgrade/internal/listener/gate.go":    "a deadline that is over",
+	"upgrade/internal/handoff/flow.go":     "a deadline that is over",
 	"upgrade/internal/wire/socket_unix.go": "a deadline that is over",
 }
 

@@ -485,8 +485,8 @@ type failing struct {
 	tries atomic.Int64
 }
 
-func (f *failing) Send([]byte, []*os.File) error  { return f.try() }
-func (f *failing) TrySend([]byte, *os.File) error { return f.try() }
+func (f *failing) Send([]byte, []*os.File) error     { return f.try() }
+func (f *failing) TrySend([]byte, ...*os.File) error { return f.try() }
 
 func (f *failing) SendBy([]byte, *os.File, time.Time) error { return f.try() }
 

@@ -199,7 +199,7 @@ func TestFirstConnectionIsDecidedByChance(t *testing.T) {
 	e, places := newExchange(t, nil), 0
 	chosen := 0
 	for range n {
-		if NewDispatcher(nil, nil, nil, false, nil, nil).fresh.place < 0.5 {
+		if NewDispatcher(nil, nil, nil, false, nil, nil, nil).fresh.place < 0.5 {
 			places++
 		}
 		e.dispatcher.SetWeight(0)

@@ -73,6 +73,7 @@ type Conn struct {
 	slot     *atomic.Uint32 // the connection's word in Slots; nil: the old process cannot take the connection back
 	watched  atomic.Bool    // true while *slot is slotIdle: a read or a write must first set slotActive
 	left     atomic.Bool    // true if the slot was given up, and may belong to another connection by now
+	step     uint32         // how many steps to a lower weight there were when the connection came
 }
 
 var (
@@ -89,6 +90,7 @@ var (
 type Sharing struct {
 	slots *Slots
 	over  atomic.Bool
+	step  atomic.Uint32 // how many steps to a lower weight there were
 }
 
 // NewSharing maps the Slots of another process from their file. The caller closes the file.
@@ -106,6 +108,14 @@ func (s *Sharing) End() {
 		s.over.Store(true)
 		s.slots.turn().Store(0)
 	}
+}
+
+// nextStep begins a step to a lower weight, and returns its number.
+func (s *Sharing) nextStep() uint32 {
+	if s == nil {
+		return 1
+	}
+	return s.step.Add(1)
 }
 
 // Refuse makes the old process serve the connection of a slot: the old process then uses the descriptor that it has kept. If
@@ -149,6 +159,9 @@ func NewConn(file *os.File, about wire.ConnBody, s *Sharing) (net.Conn, error) {
 		return nil, os.ErrInvalid
 	}
 	m := &Conn{Conn: c, raw: raw, about: about, ahead: about.Ahead}
+	if s != nil {
+		m.step = s.step.Load()
+	}
 	if about.Slot > 0 && s != nil {
 		m.sharing, m.slot = s, s.slots.at(about.Slot)
 		m.watched.Store(m.slot != nil)

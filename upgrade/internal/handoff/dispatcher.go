@@ -1,7 +1,9 @@
 // Package handoff moves connections between processes: it sends the descriptors of the connections over the control socket.
 //
+//	flow.go        flow: idle connections are sent as fast as the other process takes them
 //	dispatcher.go  Dispatcher: the old process gives a share of its connections to the candidate, and takes them back
-//	returner.go    Returner: the candidate sends idle connections back; Successor, SendLate: connections go to the new process
+//	returner.go    Returner: the candidate sends idle connections back
+//	successor.go   Successor, SendLate: connections go to the process that has taken over
 //	takes.go       Takes: which connections can be passed to the other process
 //	conn.go        Conn: a connection from another process; AcceptMoved returns Conns
 //	sampler.go     sampler: the random choice of an exact share of the connections
@@ -38,6 +40,7 @@ type Dispatcher struct {
 	sticky bool   // chance decides by ByAddress; false: chance decides by the fields fresh and idle
 	takes  Takes
 	slots  *Slots
+	flow   *flow // sends the idle connections; its lock is taken before mu
 
 	mu     sync.Mutex
 	weight float64
@@ -49,6 +52,9 @@ type Dispatcher struct {
 	next   int                // the slot that was taken last: the search for a free slot begins after it
 	passed map[int]passedConn // the keys are slots
 	over   bool               // Stop was called
+
+	settled bool // Settle was called
+	dead    bool // the candidate was dead then
 }
 
 // Choice reports whether the candidate gets c. weight is the candidate's share of new connections, from 0 to 1. Without a
@@ -63,12 +69,15 @@ type passedConn struct {
 
 // NewDispatcher makes a Dispatcher. It passes connections of the listeners in set to the process at the other end of l. t
 // decides which connections that process can take. choose is the program's choice. If choose is nil, chance decides: by
-// ByAddress if sticky is true, and otherwise by counting. The dispatcher owns the slots.
-func NewDispatcher(set *listener.Set, l *wire.Link, choose Choice, sticky bool, t Takes, s *Slots) *Dispatcher {
-	return &Dispatcher{
+// ByAddress if sticky is true, and otherwise by counting. The dispatcher owns the slots. When the candidate first has no room for
+// an idle connection, full is called, which must not wait.
+func NewDispatcher(set *listener.Set, l *wire.Link, choose Choice, sticky bool, t Takes, s *Slots, full func()) *Dispatcher {
+	d := &Dispatcher{
 		set: set, link: l, choose: choose, sticky: sticky, takes: t, slots: s,
 		fresh: newSampler(), turn: turn{now: new(atomic.Uint32)}, passed: map[int]passedConn{},
 	}
+	d.flow = newFlow(l, (*moving)(d), full)
+	return d
 }
 
 // pass sends a connection to the candidate, and reports success. After a success the descriptor of c is closed, and the
@@ -116,15 +125,32 @@ func (d *Dispatcher) Dispatch(ref *listener.Socket, c net.Conn) bool {
 	if d.over || d.weight <= 0 {
 		return false
 	}
-	return d.decide(c, about, d.weight, &d.fresh)
+	return d.decideAndPass(c, about, d.weight, &d.fresh)
 }
 
-// decide decides whether the candidate gets a connection, and reports whether the candidate has the connection now. p is the
-// probability of a counted connection. If the connection cannot be passed, nothing is decided, and the next counted connection
-// takes its place. If the program has chosen the connection, decide only passes it. The caller holds the lock.
-func (d *Dispatcher) decide(c net.Conn, about wire.ConnBody, p float64, counts *sampler) bool {
+// decideAndPass decides whether the candidate gets a connection, and reports whether the candidate has the connection now. If
+// the connection cannot be passed, nothing is decided, and the next counted connection takes its place. The caller holds the
+// lock.
+func (d *Dispatcher) decideAndPass(c net.Conn, about wire.ConnBody, p float64, counts *sampler) bool {
+	if !d.decide(c, &about, p, counts) || !d.pass(c, about) {
+		return false
+	}
+	d.counted(counts, 1)
+	return true
+}
+
+// counted notes that so many chosen connections were passed; with -1, that a passed connection has come back.
+func (d *Dispatcher) counted(counts *sampler, passed int) {
+	if d.choose == nil && !d.sticky {
+		counts.lacks -= passed
+	}
+}
+
+// decide decides whether the candidate gets a connection. p is the probability of a counted connection. If the program has
+// chosen the connection, the candidate gets it. The caller holds the lock.
+func (d *Dispatcher) decide(c net.Conn, about *wire.ConnBody, p float64, counts *sampler) bool {
 	if d.choose != nil {
-		return d.pass(c, about)
+		return true
 	}
 	var goes bool
 	random := true
@@ -140,15 +166,8 @@ func (d *Dispatcher) decide(c net.Conn, about wire.ConnBody, p float64, counts *
 	}
 	if !goes {
 		assign(Bare(c), about.Unit, p, d.turn)
-		return false
 	}
-	if !d.pass(c, about) {
-		return false
-	}
-	if !d.sticky {
-		counts.passed()
-	}
-	return true
+	return goes
 }
 
 // unit returns the unit of a connection: what chance assigns to a process. With sticky this is the client's address. Without
@@ -168,6 +187,9 @@ func (d *Dispatcher) unit(c net.Conn) string {
 
 // Move decides whether the candidate gets an idle connection that the server offers. It reports whether the candidate has the
 // connection now. Chance decides about a connection only once in a turn: if the server offers the connection again, it stays.
+// Chance decides when the connection can be sent. Otherwise the connections that chance has chosen, and whose clients send
+// something before they can be sent, would stay, and the candidate would get too few connections of busy clients.
+//
 // Move is a Mover.
 func (d *Dispatcher) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 	about := wire.ConnBody{Network: ref.Network, Addr: ref.Addr, Idle: len(ahead) == 0, Ahead: ahead}
@@ -175,12 +197,59 @@ func (d *Dispatcher) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 	if part <= 0 || ref.Pinned || !d.takes.allow(&about, ref.Others...) || !d.chosen(c, weight) {
 		return false
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.over || d.part <= 0 || recall(Bare(c)).turn == d.turn {
+	if !d.flow.move(c, about) {
 		return false
 	}
-	return d.decide(c, about, d.part, &d.idle)
+	Bare(c).Close() // this closes only the descriptor: a Close of c might end the connection
+	return true
+}
+
+// undecided reports whether it is to be decided in this turn whether an idle connection goes to the candidate. The caller holds
+// the lock.
+func (d *Dispatcher) undecided(c net.Conn) bool {
+	return !d.over && d.part > 0 && recall(Bare(c)).turn != d.turn
+}
+
+// moving is the Dispatcher as the cargo of its flow.
+type moving Dispatcher
+
+// load decides about an idle connection. If it cannot be sent at once, the decision holds until the end of the turn.
+func (m *moving) load(o *offer) fate {
+	d := (*Dispatcher)(m)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if o.loaded && o.turn == d.turn.number && !d.over {
+		return goes
+	}
+	d.freeSlot(o.about.Slot)
+	o.about.Slot, o.about.Unit, o.about.Weight, o.about.Turn = 0, "", 0, 0
+	if !d.undecided(o.conn) || !d.decide(o.conn, &o.about, d.part, &d.idle) {
+		return stays
+	}
+	if o.turn, o.about.Slot = d.turn.number, d.takeSlot(); o.about.Slot == 0 {
+		return stays
+	}
+	d.counted(&d.idle, 1)
+	return goes
+}
+
+// landed keeps the descriptor of a connection that was passed. If the connection was not passed, the next one takes its place.
+func (m *moving) landed(o *offer, took bool) bool {
+	d := (*Dispatcher)(m)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !took && o.turn == d.turn.number {
+		d.counted(&d.idle, -1)
+	}
+	if took && !d.settled {
+		d.passed[o.about.Slot] = passedConn{o.file, o.about}
+		return true
+	}
+	if !d.settled {
+		d.freeSlot(o.about.Slot)
+	}
+	o.close()
+	return took && !d.dead
 }
 
 // shares returns the candidate's share of new connections, and the part of the idle connections that moves in this step. Both
@@ -217,6 +286,8 @@ func (d *Dispatcher) Weight() float64 {
 // SetWeight begins a step with a new weight, and returns the weight before the step. If the weight grows, a part of the idle
 // connections is to move to the candidate too. The step is a turn: see turn.
 func (d *Dispatcher) SetWeight(w float64) (before float64) {
+	d.flow.mu.Lock() // no connection is sent by the weight before, once the candidate has learned of this weight
+	defer d.flow.mu.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before, d.weight = d.weight, w
@@ -290,6 +361,7 @@ func (d *Dispatcher) Returned(about wire.ConnBody, served bool) (kept bool) {
 
 // Stop ends the passing of connections, and the turn.
 func (d *Dispatcher) Stop() {
+	d.flow.stop()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.end()
@@ -304,6 +376,7 @@ func (d *Dispatcher) end() {
 // refused. reclaim is true if the candidate is dead. In this case Settle also takes back the connections that the candidate was
 // not using (slotIdle) or was sending back (slotBack). lost is the number of connections that could not be taken back.
 func (d *Dispatcher) Settle(reclaim bool) (lost int) {
+	d.flow.stop()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.end()
@@ -316,6 +389,7 @@ func (d *Dispatcher) Settle(reclaim bool) (lost int) {
 		d.drop(slot, p)
 	}
 	d.slots.Close()
+	d.settled, d.dead = true, reclaim
 	return lost
 }
 

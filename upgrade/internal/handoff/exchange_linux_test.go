@@ -43,6 +43,8 @@ func newExchange(t testing.TB, choose Choice) *exchange {
 		t.Fatal(err)
 	}
 	e.link, e.parent = newLink(t, ours), newLink(t, theirs)
+	greet(t, e.link, e.parent)
+	greet(t, e.parent, e.link)
 	slots, err := NewSlots()
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +53,7 @@ func newExchange(t testing.TB, choose Choice) *exchange {
 		t.Fatal(err)
 	}
 	e.takes = Takes{wire.SocketName{Kind: "listener", Network: "tcp", Addr: "127.0.0.1:0"}: true}
-	e.dispatcher = NewDispatcher(e.old, e.link, choose, false, e.takes, slots)
+	e.dispatcher = NewDispatcher(e.old, e.link, choose, false, e.takes, slots, nil)
 	t.Cleanup(func() { e.dispatcher.Settle(false) })
 	e.ref = listener.Origin{Network: "tcp", Addr: "127.0.0.1:0"}
 	e.pinnedByOld = listener.Origin{Network: "tcp", Addr: "127.0.0.1:0", Pinned: true}
@@ -92,6 +94,16 @@ func newLink(t testing.TB, file *os.File) *wire.Link {
 	l := wire.NewLink(socket)
 	t.Cleanup(l.Close)
 	return l
+}
+
+// greet sends a message, so that the receiver knows that the sender answers SendConns.
+func greet(t testing.TB, from, to *wire.Link) {
+	t.Helper()
+	if err := from.Send(wire.KindBeat, nil); err != nil {
+		t.Fatal(err)
+	}
+	f := <-to.Frames
+	f.Close()
 }
 
 // conn returns both ends of a connection that the old process has accepted.

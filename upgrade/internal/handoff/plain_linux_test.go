@@ -121,13 +121,13 @@ func TestBytesAheadGoToAServerThatReadsThem(t *testing.T) {
 		e.dispatcher.takes = takes
 		e.dispatcher.SetWeight(0)
 		e.dispatcher.SetWeight(1)
-		if e.dispatcher.Move(e.ref, server, []byte("ahead")) || NewReturner(e.parent, takes, nil, 1, 0).Move(e.ref, server, []byte("ahead")) ||
-			Successor(e.link, takes)(e.ref, server, []byte("ahead")) {
+		if e.dispatcher.Move(e.ref, server, []byte("ahead")) || NewReturner(e.parent, takes, nil, 1, 0, nil).Move(e.ref, server, []byte("ahead")) ||
+			NewSuccessor(e.link, takes, nil).Move(e.ref, server, []byte("ahead")) {
 			t.Fatalf("%v: it moves", takes)
 		}
 	}
 	answers(t, client, server)
-	if !Successor(e.link, Takes{name: false})(e.ref, server, nil) {
+	if !NewSuccessor(e.link, Takes{name: false}, nil).Move(e.ref, server, nil) {
 		t.Error("without such bytes it does not move")
 	}
 	about, f := e.next(e.parent)

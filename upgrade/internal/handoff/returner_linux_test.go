@@ -22,7 +22,7 @@ func TestStepDownReturnsItsPart(t *testing.T) {
 		{0.5, 0.25, 0.5}, {1, 0.9, 0.1}, {1, 0.3, 0.7}, {0.3, 0.2, 1. / 3}, {1, 0, 1}, {0.1, 0, 1}, {0, 0, 1}, {0.5, 0.5, 0},
 	} {
 		e := newExchange(t, nil)
-		r := NewReturner(e.parent, e.takes, nil, c.from, c.to)
+		r := NewReturner(e.parent, e.takes, nil, c.from, c.to, nil)
 		const n = 30
 		returned := 0
 		for _, conn := range pairs(t, n) {
@@ -57,7 +57,7 @@ func TestStepDownReturnsWhatIsNotChosen(t *testing.T) {
 				t.Errorf("asked about weight %v", weight)
 			}
 			return slices.Index(conns, c)%2 == 0
-		}, 0.5, to)
+		}, 0.5, to, nil)
 		var returned []bool
 		for _, c := range conns {
 			goes := r.Move(e.ref, c, nil)
@@ -89,7 +89,7 @@ func TestConnectionGoesBackToWhereItCameFrom(t *testing.T) {
 			answers(t, conn, client)
 			conn.SetIdle()
 		}
-		if !NewReturner(e.parent, e.takes, nil, 1, 0).Move(e.ref, conn, []byte(c.ahead)) {
+		if !NewReturner(e.parent, e.takes, nil, 1, 0, e.sharing).Move(e.ref, conn, []byte(c.ahead)) {
 			t.Fatalf("%s: it stays", c.name)
 		}
 		about, f := e.next(e.link)
@@ -121,7 +121,7 @@ func TestConnectionGoesBackToWhereItCameFrom(t *testing.T) {
 func TestConnectionOnItsWayBackIsTakenBack(t *testing.T) {
 	e := newExchange(t, nil)
 	client, c := e.pass()
-	if !NewReturner(e.parent, e.takes, nil, 1, 0).Move(e.ref, c, nil) {
+	if !NewReturner(e.parent, e.takes, nil, 1, 0, e.sharing).Move(e.ref, c, nil) {
 		t.Fatal("it stays")
 	}
 	_, f := e.next(e.link)
@@ -149,7 +149,7 @@ func TestConnectionThatCannotBeSentStaysOrIsRefused(t *testing.T) {
 		client, conn := e.pass()
 		c.before(e, client, conn)
 		e.parent.Close()
-		if got := NewReturner(e.parent, e.takes, nil, 1, 0).Move(e.ref, conn, nil); got != c.goes || e.state(conn) != c.state {
+		if got := NewReturner(e.parent, e.takes, nil, 1, 0, e.sharing).Move(e.ref, conn, nil); got != c.goes || e.state(conn) != c.state {
 			t.Errorf("%s: %v, the slot says %d, want %d", c.name, got, e.state(conn), c.state)
 		}
 		if !c.goes {
@@ -167,7 +167,7 @@ type endingWire struct {
 	end func()
 }
 
-func (w *endingWire) TrySend([]byte, *os.File) error { return w.SendBy(nil, nil, time.Time{}) }
+func (w *endingWire) TrySend([]byte, ...*os.File) error { return w.SendBy(nil, nil, time.Time{}) }
 func (w *endingWire) SendBy([]byte, *os.File, time.Time) error {
 	w.end()
 	return syscall.EPIPE
@@ -180,12 +180,12 @@ func TestConnectionThatNobodyTakesStays(t *testing.T) {
 	client, c := e.pass()
 	l := wire.NewLink(&endingWire{end: e.sharing.End})
 	defer l.Close()
-	if NewReturner(l, e.takes, nil, 1, 0).Move(e.ref, c, nil) || e.state(c) != slotIdle {
+	if NewReturner(l, e.takes, nil, 1, 0, e.sharing).Move(e.ref, c, nil) || e.state(c) != slotIdle {
 		t.Errorf("it is sent back to nobody, or the slot says %d", e.state(c))
 	}
 	answers(t, c, client)
 	client, server := e.conn()
-	if NewReturner(l, e.takes, nil, 1, 0).Move(e.ref, server, nil) {
+	if NewReturner(l, e.takes, nil, 1, 0, e.sharing).Move(e.ref, server, nil) {
 		t.Error("a connection of this process is sent to nobody")
 	}
 	answers(t, server, client)
@@ -204,13 +204,18 @@ func TestConnectionsAreSentForGood(t *testing.T) {
 	near, far := net.Pipe()
 	defer near.Close()
 	defer far.Close()
+	to := newFlow(e.link, succeeding{}, nil)
+	sendIdle := func(about wire.ConnBody, c net.Conn) bool {
+		about.Idle = len(about.Ahead) == 0
+		return to.move(c, about)
+	}
 	for _, c := range []struct {
 		name, ahead string
 		send        func(about wire.ConnBody) bool
 		idle        bool
 	}{
-		{"idle", "", func(about wire.ConnBody) bool { return sendIdle(e.link, about, server) }, true},
-		{"with bytes ahead", "so far", func(about wire.ConnBody) bool { return sendIdle(e.link, about, &Conn{Conn: server}) }, false},
+		{"idle", "", func(about wire.ConnBody) bool { return sendIdle(about, server) }, true},
+		{"with bytes ahead", "so far", func(about wire.ConnBody) bool { return sendIdle(about, &Conn{Conn: server}) }, false},
 		{"late", "", func(about wire.ConnBody) bool { return SendLate(e.link, about, late) }, false},
 	} {
 		if !c.send(wire.ConnBody{Network: "tcp", Addr: "127.0.0.1:0", Ahead: []byte(c.ahead)}) {
@@ -229,11 +234,11 @@ func TestConnectionsAreSentForGood(t *testing.T) {
 	if _, err := late.Stat(); err != nil {
 		t.Errorf("the file of the caller is closed: %v", err)
 	}
-	if sendIdle(e.link, wire.ConnBody{}, near) {
+	if sendIdle(wire.ConnBody{}, near) {
 		t.Error("a connection without a descriptor is sent")
 	}
 	e.parent.Close()
-	if sendIdle(e.link, wire.ConnBody{}, server) || SendLate(e.link, wire.ConnBody{}, late) {
+	if sendIdle(wire.ConnBody{}, server) || SendLate(e.link, wire.ConnBody{}, late) {
 		t.Error("a connection is sent to nobody")
 	}
 }

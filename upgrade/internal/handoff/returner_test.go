@@ -17,8 +17,8 @@ type busyWire struct {
 	end   chan struct{}
 }
 
-func (w *busyWire) Send([]byte, []*os.File) error  { return nil }
-func (w *busyWire) TrySend([]byte, *os.File) error { return syscall.EAGAIN }
+func (w *busyWire) Send([]byte, []*os.File) error     { return nil }
+func (w *busyWire) TrySend([]byte, ...*os.File) error { return syscall.EAGAIN }
 func (w *busyWire) SendBy(_ []byte, _ *os.File, by time.Time) error {
 	if by.Before(w.until) {
 		time.Sleep(time.Until(by))

@@ -13,8 +13,9 @@ import (
 //
 //	0  4  magic "mdr1"
 //	4  1  kind
-//	5  1  number of descriptors that come with the frame: at most 8; in a frame of KindListeners at most sys.MaxFiles
-//	6  2  zero; the receiver ignores these bytes
+//	5  1  number of descriptors that come with the frame: at most 8; in frames of KindListeners and KindConns at most sys.MaxFiles
+//	6  1  the lowest bit is 1 if the sender answers frames of KindConns; older builds write 0, and ignore this byte
+//	7  1  zero; the receiver ignores this byte
 //	8  4  length of the body, big endian
 const (
 	frameMagic  = "mdr1"
@@ -29,10 +30,17 @@ type Frame struct {
 	Body   []byte // JSON for Decode; empty if the message has no body
 	Files  []*os.File
 	nfiles int // how many descriptors the header announces
+
+	answers bool      // the sender answers frames of KindConns
+	conn    *ConnBody // the body, if the frame is a part of a frame of KindConns
 }
 
 // Decode reads the body into v, a pointer to a struct of this package. If there is no body, v stays unchanged.
 func (f Frame) Decode(v any) error {
+	if about, ok := v.(*ConnBody); ok && f.conn != nil {
+		*about = *f.conn
+		return nil
+	}
 	if len(f.Body) == 0 {
 		return nil
 	}
@@ -82,7 +90,7 @@ func cutFrame(b []byte) (f Frame, rest []byte, err error) {
 		return Frame{}, nil, nil
 	}
 	size := binary.BigEndian.Uint32(b[8:])
-	tooMany := b[5] > filesLimit && Kind(b[4]) != KindListeners
+	tooMany := b[5] > filesLimit && Kind(b[4]) != KindListeners && Kind(b[4]) != KindConns
 	if string(b[:4]) != frameMagic || size > frameLimit-frameHeader || tooMany {
 		return Frame{}, nil, ErrFrame
 	}
@@ -91,7 +99,7 @@ func cutFrame(b []byte) (f Frame, rest []byte, err error) {
 		return Frame{}, nil, nil
 	}
 	body := append([]byte(nil), b[frameHeader:end]...)
-	return Frame{Kind: Kind(b[4]), Body: body, nfiles: int(b[5])}, b[end:len(b):len(b)], nil
+	return Frame{Kind: Kind(b[4]), Body: body, nfiles: int(b[5]), answers: b[6]&1 == 1}, b[end:len(b):len(b)], nil
 }
 
 // SocketName identifies a socket by the same three strings as the library tableflip.

@@ -23,8 +23,8 @@ type Transport interface {
 // Optional methods of a Transport.
 type (
 	trySender interface {
-		// TrySend sends b, and also file unless file is nil. It sends at once and completely, or not at all.
-		TrySend(b []byte, file *os.File) error
+		// TrySend sends b with the files at once and completely, or not at all.
+		TrySend(b []byte, files ...*os.File) error
 		// SendBy is TrySend, except that it waits if the peer has no room, until the deadline at most.
 		SendBy(b []byte, file *os.File, deadline time.Time) error
 	}
@@ -52,6 +52,7 @@ type Link struct {
 
 	lacking atomic.Bool   // a frame of KindConn may come without its descriptor, see AllowMissing
 	sent    atomic.Uint64 // a bit for each kind for which Send was called
+	batches batches       // the messages of KindConns that the peer has not answered
 
 	turn chan struct{} // locks sending: a goroutine puts an element in before it sends, and takes it out afterwards
 	stop chan struct{}
@@ -78,6 +79,7 @@ func (l *Link) AllowMissing(allow bool) { l.lacking.Store(allow) }
 
 func (l *Link) read() {
 	defer close(l.frames)
+	defer l.batches.end()
 	var pending []byte
 	var files []*os.File
 	defer func() { Frame{Files: files}.Close() }()
@@ -100,10 +102,12 @@ func (l *Link) read() {
 
 // deliver sends each complete frame to Frames, with its descriptors, and returns the bytes and descriptors that are left.
 // Descriptors arrive with the first byte of their frame. If descriptors come without a frame, deliver returns ErrFrame. If
-// descriptors of a frame are missing, deliver usually returns ErrMissing. There are three exceptions. A frame of KindConn may
+// descriptors of a frame are missing, deliver usually returns ErrMissing. There are four exceptions. A frame of KindConn may
 // lack its descriptor while lacking is set, because the sender keeps a descriptor too. A frame of KindListeners may lack
 // descriptors, because its receiver counts the sockets. A frame of KindIntroduce may lack its broadcast socket, because a
-// generation serves without it. Descriptors are missing if this process has too many open files: then the kernel drops them.
+// generation serves without it. A frame of KindConns may lack descriptors, because the answer counts them. Descriptors are missing if this process has too many open files: then the kernel drops them.
+//
+// A frame of KindConns is answered and delivered as frames of KindConn (see conns.go). A frame of KindTook is not delivered.
 func (l *Link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, error) {
 	for {
 		f, rest, err := cutFrame(pending)
@@ -114,21 +118,39 @@ func (l *Link) deliver(pending []byte, files []*os.File) ([]byte, []*os.File, er
 			return pending, files, err
 		}
 		pending = rest
-		mayLack := f.Kind == KindListeners || f.Kind == KindIntroduce || f.Kind == KindConn && len(files) == 0 && l.lacking.Load()
+		l.batches.heard(f.answers)
+		mayLack := f.Kind == KindListeners || f.Kind == KindIntroduce || f.Kind == KindConns ||
+			f.Kind == KindConn && len(files) == 0 && l.lacking.Load()
 		if f.nfiles > len(files) && !mayLack {
 			return pending, files, ErrMissing
 		}
 		n := min(f.nfiles, len(files))
 		f.Files, files = files[:n:n], files[n:]
-		if l.take != nil && l.take(f) {
-			continue
+		switch f.Kind {
+		case KindConns:
+			err = l.takeConns(f)
+		case KindTook:
+			err = l.batches.took(f)
+		default:
+			err = l.pass(f)
 		}
-		select {
-		case l.frames <- f:
-		case <-l.stop:
-			f.Close()
-			return pending, files, os.ErrClosed
+		if err != nil {
+			return pending, files, err
 		}
+	}
+}
+
+// pass delivers a frame to the receiver.
+func (l *Link) pass(f Frame) error {
+	if l.take != nil && l.take(f) {
+		return nil
+	}
+	select {
+	case l.frames <- f:
+		return nil
+	case <-l.stop:
+		f.Close()
+		return os.ErrClosed
 	}
 }
 
@@ -151,7 +173,7 @@ func (l *Link) SendIf(allowed func() error, k Kind, body any, files ...*os.File)
 		return err
 	}
 	l.sent.Or(1 << k)
-	return l.wire.Send(b, files)
+	return l.wire.Send(answering(b), files)
 }
 
 // Sent reports whether Send was called for a message of the kind. The result is already true when the peer receives the
@@ -164,7 +186,12 @@ var errBusy = errors.New("the control socket is busy")
 // TrySend sends a message if the peer has room. file may be nil. TrySend waits for other senders, but not longer than limit.
 // The caller closes the file.
 func (l *Link) TrySend(k Kind, body any, file *os.File, limit time.Duration) error {
-	return l.atOnce(k, body, file, limit, func(w trySender, b []byte) error { return w.TrySend(b, file) })
+	return l.atOnce(k, body, file, limit, func(w trySender, b []byte) error {
+		if file == nil {
+			return w.TrySend(b)
+		}
+		return w.TrySend(b, file)
+	})
 }
 
 // SendWithin sends a message as soon as the peer has room. file may be nil. SendWithin gives up after limit, which includes the
@@ -201,7 +228,7 @@ func (l *Link) atOnce(k Kind, body any, file *os.File, limit time.Duration, send
 		return errBusy
 	}
 	defer func() { <-l.turn }()
-	return send(w, b)
+	return send(w, answering(b))
 }
 
 // Busy reports whether an error of Send, TrySend or SendWithin may be over later: the peer has no room, other senders take too

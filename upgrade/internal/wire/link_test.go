@@ -16,7 +16,7 @@ type slowWire struct {
 }
 
 func (w *slowWire) Send([]byte, []*os.File) error            { time.Sleep(w.takes); return nil }
-func (w *slowWire) TrySend([]byte, *os.File) error           { return nil }
+func (w *slowWire) TrySend([]byte, ...*os.File) error        { return nil }
 func (w *slowWire) SendBy([]byte, *os.File, time.Time) error { return nil }
 func (w *slowWire) Recv([]byte) (int, []*os.File, error)     { <-w.end; return 0, nil, io.EOF }
 func (w *slowWire) Close() error                             { close(w.end); return nil }

@@ -38,6 +38,9 @@ import (
 //	            <------------ share      memory for the slots of passed connections
 //	            <------------ conn       a connection, by its descriptor; any number of messages
 //	conn        ------------>            a connection that the candidate sends back
+//	            <------------ conns      idle connections, by their descriptors; any number of messages, until the old process ends
+//	conns       ------------>            idle connections that the candidate sends back
+//	took        ------------>            the answer to conns; the old process answers conns of the candidate in the same way
 //	beat        ------------>            the candidate is alive; sent every 0.1 seconds after share
 //	            <------------ weight     the weight is lower now: the candidate sends a part of its idle connections back
 //	message     ------------>            a message of the application
@@ -95,6 +98,9 @@ const (
 	KindIntroduce // IntroduceBody, a broadcast socket; without the socket as the first and the last message on such a socket
 	KindBroadcast // BroadcastBody: a message of the application for the other generation; on a broadcast socket only
 
+	KindConns // ConnsBody, connections: the receiver serves those that it names in KindTook
+	KindTook  // TookBody: the answer to KindConns
+
 	kindEnd // the number of the next new kind
 )
 
@@ -104,7 +110,7 @@ var kindNames = [...]string{
 	KindDial: "dial", KindDialed: "dialed", KindPrevious: "previous", KindElder: "elder", KindHurry: "hurry",
 	KindShare: "share", KindConn: "conn", KindBeat: "beat", KindWeight: "weight", KindShut: "shut", KindMessage: "message",
 	KindListeners: "listeners", KindTakes: "takes", KindNamed: "named",
-	KindIntroduce: "introduce", KindBroadcast: "broadcast",
+	KindIntroduce: "introduce", KindBroadcast: "broadcast", KindConns: "conns", KindTook: "took",
 }
 
 // String returns the name of the kind in the table of Kind.
@@ -259,6 +265,19 @@ type ConnBody struct {
 	Turn   int     `json:"turn,omitempty"`   // the turn of the assignment (see turn in package handoff); 0: chance has not assigned it
 	Unit   string  `json:"unit,omitempty"`   // what was assigned: the connection or the client's address
 	Weight float64 `json:"weight,omitempty"` // the probability of the assignment
+}
+
+// ConnsBody describes the connections of a message, in the order of their descriptors.
+type ConnsBody struct {
+	ID    uint64     `json:"id"` // a number that the sender chooses for the message
+	Conns []ConnBody `json:"conns"`
+}
+
+// TookBody is the answer to a message of KindConns. The first Took connections of the message belong to the process that
+// answers, and the others to the sender of the message. Without an answer, all of them belong to the sender.
+type TookBody struct {
+	ID   uint64 `json:"id"`
+	Took int    `json:"took"`
 }
 
 // WeightBody is the candidate's share of new connections before and after a step.

@@ -72,6 +72,9 @@ var frames = []struct {
 	{KindIntroduce, IntroduceBody{PID: 7, ID: "k"}, 0, "\x19\x00", `{"pid":7,"id":"k"}`},
 	{KindIntroduce, IntroduceBody{PID: 7, ID: "k", Ends: true}, 0, "\x19\x00", `{"pid":7,"id":"k","ends":true}`},
 	{KindBroadcast, BroadcastBody{Seq: 3, Name: "n", Data: []byte("hi")}, 0, "\x1a\x00", `{"seq":3,"name":"n","data":"aGk="}`},
+	{KindConns, ConnsBody{ID: 3, Conns: []ConnBody{{Network: "tcp", Addr: ":1"}, {Network: "tcp", Addr: ":1", Slot: 3, Idle: true}}}, 2, "\x1b\x02",
+		`{"id":3,"conns":[{"network":"tcp","addr":":1"},{"network":"tcp","addr":":1","slot":3,"idle":true}]}`},
+	{KindTook, TookBody{ID: 3, Took: 1}, 0, "\x1c\x00", `{"id":3,"took":1}`},
 	{KindMessage, MessageBody{Name: "n", Data: []byte("hi")}, 0, "\x15\x00", `{"name":"n","data":"aGk="}`},
 }
 

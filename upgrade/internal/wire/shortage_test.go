@@ -22,7 +22,7 @@ type shortWire struct {
 }
 
 func (w *shortWire) Send([]byte, []*os.File) error        { return nil }
-func (w *shortWire) TrySend([]byte, *os.File) error       { return w.SendBy(nil, nil, time.Time{}) }
+func (w *shortWire) TrySend([]byte, ...*os.File) error    { return w.SendBy(nil, nil, time.Time{}) }
 func (w *shortWire) Recv([]byte) (int, []*os.File, error) { <-w.end; return 0, nil, io.EOF }
 func (w *shortWire) Close() error                         { close(w.end); return nil }
 func (w *shortWire) SendBy([]byte, *os.File, time.Time) error {

@@ -13,13 +13,13 @@ import (
 var _ trySender = (*socket)(nil)
 
 // TrySend sends a frame as one message, completely or not at all. It does not wait.
-func (s *socket) TrySend(b []byte, file *os.File) error {
+func (s *socket) TrySend(b []byte, files ...*os.File) error {
 	raw, err := s.conn.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var sent error
-	err = raw.Control(func(fd uintptr) { sent = sendmsg(fd, b, file) })
+	err = raw.Control(func(fd uintptr) { sent = sendmsg(fd, b, files) })
 	return errors.Join(err, sent)
 }
 
@@ -32,9 +32,13 @@ func (s *socket) SendBy(b []byte, file *os.File, deadline time.Time) error {
 	if err != nil {
 		return err
 	}
+	var files []*os.File
+	if file != nil {
+		files = []*os.File{file}
+	}
 	var sent error
 	err = raw.Write(func(fd uintptr) bool {
-		sent = sendmsg(fd, b, file)
+		sent = sendmsg(fd, b, files)
 		return sent != unix.EAGAIN
 	})
 	if err != nil { // the socket had no room until the deadline, or the socket is closed
@@ -43,12 +47,9 @@ func (s *socket) SendBy(b []byte, file *os.File, deadline time.Time) error {
 	return sent
 }
 
-func sendmsg(fd uintptr, b []byte, file *os.File) error {
-	var rights []byte
-	if file != nil {
-		rights = unix.UnixRights(int(sys.FD(file)))
-		defer runtime.KeepAlive(file)
-	}
+func sendmsg(fd uintptr, b []byte, files []*os.File) error {
+	defer runtime.KeepAlive(files)
+	rights := sys.Rights(files)
 	for {
 		err := unix.Sendmsg(int(fd), b, rights, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		if err != unix.EINTR {

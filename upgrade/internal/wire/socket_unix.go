@@ -71,6 +71,7 @@ func Queue(control *os.File, k Kind, body any, files ...*os.File) error {
 	if err != nil {
 		return err
 	}
+	answering(b)
 	defer runtime.KeepAlive(files)
 	rights := sys.Rights(files)
 	for {
