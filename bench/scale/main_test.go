@@ -1,0 +1,26 @@
+//go:build linux
+
+package scale
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/midair-go/midair/internal/testutil"
+)
+
+func TestMain(m *testing.M) {
+	testutil.Main(m, map[string]func() int{
+		"service": func() int { return exitCode(serviceMain()) },
+		"busy":    busyMain,
+	})
+}
+
+func exitCode(err error) int {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "main:", err)
+		return 1
+	}
+	return 0
+}

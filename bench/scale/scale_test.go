@@ -1,0 +1,353 @@
+//go:build linux
+
+package scale
+
+import (
+	"flag"
+	"fmt"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/midair-go/midair/internal/testutil"
+)
+
+var (
+	full      = flag.Bool("midair.full", false, "up to 20,000 idle connections, and five commits of each size, whose times decide too")
+	onlyConns = flag.Int("midair.conns", 0, "the only number of idle connections; 0: the usual numbers")
+)
+
+// sizes returns the numbers of idle connections to test.
+func sizes(usual ...int) []int {
+	switch {
+	case *onlyConns > 0:
+		return []int{*onlyConns}
+	case *full:
+		return append(usual, 5000, 10_000, 20_000)
+	}
+	return usual
+}
+
+// A scenario is what happens to the idle connections.
+type scenario struct {
+	name  string
+	judge bool // the upgrade has a Bake, which the test controls
+	play  func(*trial)
+}
+
+var scenarios = []scenario{
+	{"commit", false, (*trial).commit},
+	{"50 % and back, 3 times", true, (*trial).stepAndBack},
+	{"abort at 50 %", true, (*trial).abort},
+	{"kill -9 at 50 %", true, (*trial).kill},
+}
+
+// A trial is a scenario with a number of connections.
+type trial struct {
+	*testing.T
+	row
+	s      *service
+	conns  idle
+	loaded bool
+	began  status // of the old process, before the upgrade
+}
+
+// Circumstances are what goes on beside the idle connections.
+type circumstances struct {
+	name string
+	load bool     // clients send requests and open connections
+	busy int      // how many processes use a processor
+	env  []string // of the service
+}
+
+// run plays a scenario in a service of its own.
+func run(t *testing.T, n int, sc scenario, cs circumstances) row {
+	t.Helper()
+	allow(t, n)
+	env := cs.env
+	if sc.judge {
+		env = append(slices.Clone(env), judgeEnv+"=1")
+	}
+	x := &trial{T: t, s: start(t, env...), loaded: cs.load, row: row{n: n, scenario: sc.name + cs.name}}
+	x.conns = open(t, x.s, n)
+	for range cs.busy {
+		busy := testutil.Start(t, "busy", testutil.Cfg{})
+		defer busy.Kill()
+	}
+	var load *testutil.Load
+	if cs.load {
+		load = testutil.StartLoad(t, testutil.LoadOptions{Addr: x.s.addr, KeepAlive: 64, New: 16, SlowEvery: 20, Think: 10 * time.Millisecond, Timeout: 2 * patience})
+		testutil.Until(t, patience, "the load runs", func() bool { return load.Total() > 500 })
+	}
+	x.began = x.s.old.status(t)
+	sc.play(x)
+	if load != nil {
+		x.account(load)
+	}
+	return x.row
+}
+
+// account counts the requests of the load. A candidate that is killed may lose the requests that it has received.
+func (x *trial) account(load *testutil.Load) {
+	x.Helper()
+	a := testutil.Account(x.T, load.Stop(), filepath.Join(x.s.dir, "journal"))
+	x.requests, x.lost = a.Total, len(a.Offenders)
+	if x.killed != 0 {
+		x.lost = len(a.Except(x.killed))
+		a.MustHaveLostOnly(x.T, x.killed)
+		return
+	}
+	a.MustBeClean(x.T)
+}
+
+// commit upgrades without a judge.
+func (x *trial) commit() {
+	x.s.upgrade()
+	x.committed()
+}
+
+// committed waits for the end of the old process. Afterwards the new process must have all connections.
+func (x *trial) committed() {
+	x.Helper()
+	next := x.s.successor()
+	gone, last := x.s.left()
+	x.gone, x.hasGone = gone, true
+	x.used(last, next.status(x.T))
+	x.moved = x.ask(next.pid)
+}
+
+// stepAndBack sets the weight again and again, and commits at the end.
+func (x *trial) stepAndBack() {
+	x.s.upgrade()
+	cand := x.s.candidate()
+	x.step(cand, 0.5)
+	x.step(cand, 0)
+	x.ask(x.s.old.pid)
+	x.step(cand, 0.5)
+	x.step(cand, 0)
+	x.step(cand, 0.5)
+	x.askShare(cand)
+	x.step(cand, 0) // from now on the candidate has answered a request on each of its connections
+	x.ask(x.s.old.pid)
+	x.s.old.do(x.T, "commit", "")
+	x.committed()
+}
+
+// abort aborts at 50 %.
+func (x *trial) abort() {
+	x.s.upgrade()
+	cand := x.s.candidate()
+	x.moved = x.step(cand, 0.5)
+	x.used(x.s.old.status(x.T), cand.status(x.T))
+	x.s.old.do(x.T, "abort", "")
+	x.comeBack("the abort")
+}
+
+// kill kills the candidate at 50 %.
+func (x *trial) kill() {
+	x.s.upgrade()
+	cand := x.s.candidate()
+	x.moved = x.step(cand, 0.5)
+	x.used(x.s.old.status(x.T), cand.status(x.T))
+	x.killed = cand.pid
+	cand.signal(x.T, syscall.SIGKILL)
+	x.comeBack("the death of the candidate")
+}
+
+// comeBack waits until the old process has all connections.
+func (x *trial) comeBack(after string) {
+	x.Helper()
+	var have int
+	if x.await(func() int { have = x.s.old.status(x.T).All; return max(0, x.n-have) }); have < x.n {
+		x.Errorf("after %s the old process has %d connections, want %d", after, have, x.n)
+	}
+	x.s.proc.WaitFamily(x.T, 1, patience)
+	x.ask(x.s.old.pid)
+}
+
+// step sets the weight, and waits until the candidate has its share of the connections. It returns how many it has.
+func (x *trial) step(cand *process, weight float64) int {
+	x.Helper()
+	x.s.old.do(x.T, "weight", weight)
+	var have, all int
+	off := x.await(func() int {
+		old, next := x.s.old.status(x.T), cand.status(x.T)
+		have, all = next.All, old.All+next.All
+		return max(x.offShare(have, all, weight), x.n-all)
+	})
+	if off > 0 {
+		x.Errorf("weight %v: the candidate has %d of %d connections, want %.0f; the test has opened %d", weight, have, all,
+			weight*float64(all), x.n)
+	}
+	return have
+}
+
+// offShare returns how many connections are missing or too many for a share, beyond a tolerance of half a point. While clients
+// open connections, the tolerance is greater, since the two processes do not count in the same instant. At the weight 0 there
+// is no tolerance.
+func (x *trial) offShare(have, all int, weight float64) int {
+	tolerance := 0.
+	if weight > 0 {
+		tolerance = max(1, 0.005*float64(all))
+		if x.loaded {
+			tolerance += 32
+		}
+	}
+	return max(0, int(math.Ceil(math.Abs(float64(have)-weight*float64(all))-tolerance)))
+}
+
+// stall is how long await waits for the distance to become less.
+const stall = 3 * time.Second
+
+// await polls the distance to what the test wants until the distance is 0, and returns the last distance. It stops when the
+// distance has not become less than ever for the time stall.
+func (x *trial) await(distance func() int) (last int) {
+	x.Helper()
+	least, changed := math.MaxInt, time.Now()
+	testutil.Within(2*patience, func() bool {
+		if last = distance(); last < least {
+			least, changed = last, time.Now()
+		}
+		return last == 0 || time.Since(changed) > stall
+	})
+	return last
+}
+
+// ask sends a request over each connection. All must be open and answered by one process. ask returns how many were answered by
+// this process.
+func (x *trial) ask(pid int) int {
+	x.Helper()
+	closed := x.conns.closed(x.T)
+	r := x.conns.ask()
+	x.closed, x.unanswered = max(x.closed, closed), max(x.unanswered, r.failed)
+	x.wrong += r.wrong(pid) - r.failed
+	if closed > 0 || r.wrong(pid) > 0 {
+		x.Errorf("of %d idle connections the server has closed %d; one more request over each, which %d had to answer: %s",
+			len(x.conns), closed, pid, r)
+	}
+	return r.answers[pid]
+}
+
+// askShare sends a request over each connection at 50 %. Half of the answers must be from the candidate.
+func (x *trial) askShare(cand *process) {
+	x.Helper()
+	closed := x.conns.closed(x.T)
+	r := x.conns.ask()
+	x.closed, x.unanswered = max(x.closed, closed), max(x.unanswered, r.failed)
+	have := r.answers[cand.pid]
+	if closed > 0 || have+r.answers[x.s.old.pid] < x.n || !x.loaded && x.offShare(have, x.n, 0.5) > 0 {
+		x.Errorf("at 50 %% the server has closed %d of %d idle connections; one more request over each, of which the candidate %d had to answer half: %s",
+			closed, x.n, cand.pid, r)
+	}
+}
+
+// used notes what both processes have used since the begin of the upgrade.
+func (x *trial) used(old, next status) {
+	x.cpuOld, x.cpuNew = old.CPU-x.began.CPU, next.CPU
+	x.peakOld, x.peakNew = old.Peak, next.Peak
+}
+
+// An upgrade closes no idle keep-alive connection, however many there are. After it each connection is answered by the process
+// that has to answer: after a commit by the new one, at the weight 0, after an abort and after the death of the candidate by the
+// old one. At 50 % the candidate has half of the connections.
+func TestNoIdleConnectionIsClosed(t *testing.T) {
+	runs := 1
+	if *full {
+		runs = 5
+	}
+	var rows []row
+	defer func() { t.Logf("idle connections through an upgrade\n%s", table(rows)) }()
+	for _, n := range sizes(100, 600, 2000) {
+		for _, sc := range scenarios {
+			t.Run(fmt.Sprintf("%d/%s", n, sc.name), func(t *testing.T) {
+				var same []row
+				for i := range runs {
+					if i == 0 || !sc.judge {
+						same = append(same, run(t, n, sc, circumstances{}))
+					}
+				}
+				rows = append(rows, median(same))
+				if limit := longest(n); *full && !sc.judge && median(same).gone > limit {
+					t.Errorf("the old process is gone %v after the commit, median of %d, want %v", median(same).gone, runs, limit)
+				}
+			})
+		}
+	}
+}
+
+// longest is how long the old process may be there after a commit.
+func longest(n int) time.Duration { return 300*time.Millisecond + time.Duration(n)*40*time.Microsecond }
+
+// The same is true while 64 clients send requests and 16 clients open connections. No request of theirs is lost, except those
+// that a killed candidate has received.
+func TestNothingIsLostUnderLoad(t *testing.T) {
+	playAll(t, circumstances{name: ", load", load: true})
+}
+
+// The same is true if the candidate has one processor only, which it shares with two busy processes.
+func TestSlowCandidateLosesNothingUnderLoad(t *testing.T) {
+	playAll(t, circumstances{name: ", load, slow candidate", load: true, busy: 2, env: []string{procsEnv + "=1"}})
+}
+
+func playAll(t *testing.T, cs circumstances) {
+	t.Helper()
+	var rows []row
+	defer func() { t.Logf("idle connections through an upgrade\n%s", table(rows)) }()
+	for _, n := range sizes(600) {
+		for _, sc := range scenarios {
+			t.Run(fmt.Sprintf("%d/%s", n, sc.name), func(t *testing.T) { rows = append(rows, run(t, n, sc, cs)) })
+		}
+	}
+}
+
+// A row is the result of a trial.
+type row struct {
+	n                int
+	scenario         string
+	moved            int // connections that the new process has had at the same time, of the idle ones if there is no load
+	closed           int // idle connections that the server has closed
+	unanswered       int // idle connections over which one more request was not answered
+	wrong            int // idle connections whose next request was answered by the wrong process
+	gone             time.Duration
+	hasGone          bool // the old process has ended, so gone has a value
+	cpuOld, cpuNew   time.Duration
+	peakOld, peakNew int // KiB
+	requests, lost   int // of the load
+	killed           int // the pid of the candidate that the test has killed
+}
+
+// median returns the row whose time is the median, with the counts of the worst row.
+func median(rows []row) row {
+	if len(rows) == 0 {
+		return row{}
+	}
+	sorted := slices.SortedFunc(slices.Values(rows), func(a, b row) int { return int(a.gone - b.gone) })
+	m := sorted[len(sorted)/2]
+	for _, r := range rows {
+		m.closed, m.unanswered, m.wrong = max(m.closed, r.closed), max(m.unanswered, r.unanswered), max(m.wrong, r.wrong)
+	}
+	return m
+}
+
+func table(rows []row) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%6s  %-46s %6s %6s %8s %6s %9s %9s %9s %9s %9s %8s %5s\n", "conns", "scenario", "moved", "closed", "unansw.", "wrong",
+		"gone ms", "CPU old", "CPU new", "peak old", "peak new", "requests", "lost")
+	for _, r := range rows {
+		gone := "-"
+		if r.hasGone {
+			gone = fmt.Sprint(r.gone.Milliseconds())
+		}
+		fmt.Fprintf(&b, "%6d  %-46s %6d %6d %8d %6d %9s %6d ms %6d ms %5d MiB %5d MiB %8d %5d\n", r.n, r.scenario, r.moved, r.closed,
+			r.unanswered, r.wrong, gone, r.cpuOld.Milliseconds(), r.cpuNew.Milliseconds(), r.peakOld>>10, r.peakNew>>10, r.requests, r.lost)
+	}
+	if len(rows) > 0 {
+		most := slices.MaxFunc(rows, func(a, b row) int { return a.n - b.n }).n
+		fmt.Fprintf(&b, "%d connections need %d descriptors in each of three processes: test, old process, new process", most, needed(most))
+	}
+	return b.String()
+}
