@@ -106,7 +106,7 @@ func (x *trial) commitShort(cand *process) {
 	}
 	x.askAnyone("after the commit")
 	gone, last := x.s.left()
-	x.gone, x.hasGone = gone, true
+	x.gone = gone
 	x.used(last, cand.status(x.T))
 }
 

@@ -67,7 +67,7 @@ type circumstances struct {
 // run plays a scenario in a service of its own.
 func run(t *testing.T, n int, sc scenario, cs circumstances) row {
 	t.Helper()
-	allow(t, n)
+	n = allow(t, n)
 	env := cs.env
 	if sc.judge {
 		env = append(slices.Clone(env), judgeEnv+"=1")
@@ -115,7 +115,7 @@ func (x *trial) committed() {
 	x.Helper()
 	next := x.s.successor()
 	gone, last := x.s.left()
-	x.gone, x.hasGone = gone, true
+	x.gone = gone
 	x.used(last, next.status(x.T))
 	x.moved = x.ask(next.pid)
 }
@@ -161,10 +161,12 @@ func (x *trial) kill() {
 // comeBack waits until the old process has all connections.
 func (x *trial) comeBack(after string) {
 	x.Helper()
+	began := time.Now()
 	var have int
 	if x.await(func() int { have = x.s.old.status(x.T).All; return max(0, x.n-have) }); have < x.n {
 		x.Errorf("after %s the old process has %d connections, want %d", after, have, x.n)
 	}
+	x.back = time.Since(began)
 	x.s.proc.WaitFamily(x.T, 1, patience)
 	x.ask(x.s.old.pid)
 }
@@ -172,6 +174,7 @@ func (x *trial) comeBack(after string) {
 // step sets the weight, and waits until the candidate has its share of the connections. It returns how many it has.
 func (x *trial) step(cand *process, weight float64) int {
 	x.Helper()
+	began := time.Now()
 	x.s.old.do(x.T, "weight", weight)
 	var have, all int
 	off := x.await(func() int {
@@ -179,6 +182,11 @@ func (x *trial) step(cand *process, weight float64) int {
 		have, all = next.All, old.All+next.All
 		return max(x.offShare(have, all, weight), x.n-all)
 	})
+	if took := time.Since(began); weight > 0 && x.stepped == 0 {
+		x.stepped = took
+	} else if weight == 0 && x.back == 0 {
+		x.back = took
+	}
 	if off > 0 {
 		x.Errorf("weight %v: the candidate has %d of %d connections, want %.0f; the test has opened %d", weight, have, all,
 			weight*float64(all), x.n)
@@ -308,12 +316,13 @@ func playAll(t *testing.T, cs circumstances) {
 type row struct {
 	n                int
 	scenario         string
-	moved            int // connections that the new process has had at the same time, of the idle ones if there is no load
-	closed           int // idle connections that the server has closed
-	unanswered       int // idle connections over which one more request was not answered
-	wrong            int // idle connections whose next request was answered by the wrong process
-	gone             time.Duration
-	hasGone          bool // the old process has ended, so gone has a value
+	moved            int           // connections that the new process has had at the same time, of the idle ones if there is no load
+	closed           int           // idle connections that the server has closed
+	unanswered       int           // idle connections over which one more request was not answered
+	wrong            int           // idle connections whose next request was answered by the wrong process
+	stepped          time.Duration // from the first call of SetWeight until the candidate has its share
+	back             time.Duration // from the abort, the death or the weight 0 until the old process has all connections
+	gone             time.Duration // from the commit until the end of the old process
 	cpuOld, cpuNew   time.Duration
 	peakOld, peakNew int // KiB
 	requests, lost   int // of the load
@@ -335,15 +344,11 @@ func median(rows []row) row {
 
 func table(rows []row) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%6s  %-46s %6s %6s %8s %6s %9s %9s %9s %9s %9s %8s %5s\n", "conns", "scenario", "moved", "closed", "unansw.", "wrong",
-		"gone ms", "CPU old", "CPU new", "peak old", "peak new", "requests", "lost")
+	fmt.Fprintf(&b, "%6s  %-46s %6s %6s %8s %6s %9s %9s %9s %9s %9s %9s %9s %8s %5s\n", "conns", "scenario", "moved", "closed", "unansw.", "wrong",
+		"50 % in", "back in", "gone in", "CPU old", "CPU new", "peak old", "peak new", "requests", "lost")
 	for _, r := range rows {
-		gone := "-"
-		if r.hasGone {
-			gone = fmt.Sprint(r.gone.Milliseconds())
-		}
-		fmt.Fprintf(&b, "%6d  %-46s %6d %6d %8d %6d %9s %6d ms %6d ms %5d MiB %5d MiB %8d %5d\n", r.n, r.scenario, r.moved, r.closed,
-			r.unanswered, r.wrong, gone, r.cpuOld.Milliseconds(), r.cpuNew.Milliseconds(), r.peakOld>>10, r.peakNew>>10, r.requests, r.lost)
+		fmt.Fprintf(&b, "%6d  %-46s %6d %6d %8d %6d %6d ms %6d ms %6d ms %6d ms %6d ms %5d MiB %5d MiB %8d %5d\n", r.n, r.scenario, r.moved, r.closed,
+			r.unanswered, r.wrong, r.stepped.Milliseconds(), r.back.Milliseconds(), r.gone.Milliseconds(), r.cpuOld.Milliseconds(), r.cpuNew.Milliseconds(), r.peakOld>>10, r.peakNew>>10, r.requests, r.lost)
 	}
 	if len(rows) > 0 {
 		most := slices.MaxFunc(rows, func(a, b row) int { return a.n - b.n }).n
