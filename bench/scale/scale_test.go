@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -54,6 +55,9 @@ type trial struct {
 	conns  idle
 	loaded bool
 	began  status // of the old process, before the upgrade
+
+	killed   int // the pid of the candidate that the test has killed; 0: none
+	killedAt time.Time
 }
 
 // Circumstances are what goes on beside the idle connections.
@@ -68,9 +72,12 @@ type circumstances struct {
 func run(t *testing.T, n int, sc scenario, cs circumstances) row {
 	t.Helper()
 	n = allow(t, n)
-	env := cs.env
+	env := slices.Clone(cs.env)
 	if sc.judge {
-		env = append(slices.Clone(env), judgeEnv+"=1")
+		env = append(env, judgeEnv+"=1")
+	}
+	if cs.load {
+		env = append(env, takenEnv+"=1")
 	}
 	x := &trial{T: t, s: start(t, env...), loaded: cs.load, row: row{n: n, scenario: sc.name + cs.name}}
 	x.conns = open(t, x.s, n)
@@ -95,13 +102,25 @@ func run(t *testing.T, n int, sc scenario, cs circumstances) row {
 func (x *trial) account(load *testutil.Load) {
 	x.Helper()
 	a := testutil.Account(x.T, load.Stop(), filepath.Join(x.s.dir, "journal"))
-	x.requests, x.lost = a.Total, len(a.Offenders)
+	lost := a.Offenders
 	if x.killed != 0 {
-		x.lost = len(a.Except(x.killed))
-		a.MustHaveLostOnly(x.T, x.killed)
-		return
+		lost = slices.DeleteFunc(a.Except(x.killed), x.wasReading)
 	}
-	a.MustBeClean(x.T)
+	x.requests, x.lost = a.Total, len(lost)
+	if len(lost) > 0 || a.Counts[testutil.Twice] > 0 || a.Unknown > 0 {
+		x.Errorf("the clients have lost %d requests that %d had not received (0: no process was killed), such as %v\n%s", len(lost), x.killed,
+			lost[:min(5, len(lost))], a)
+	}
+}
+
+// wasReading reports whether the killed candidate may have read a request that no process has executed: the candidate had the
+// connection, and the request was under way when the candidate was killed.
+func (x *trial) wasReading(o testutil.Offender) bool {
+	if o.Verdict != testutil.NotExecuted || o.Start.After(x.killedAt.Add(time.Second)) || o.End.Before(x.killedAt) || o.From() == "" {
+		return false
+	}
+	b, _ := os.ReadFile(takenOf(x.s.dir, x.killed))
+	return slices.Contains(strings.Fields(string(b)), o.From())
 }
 
 // commit upgrades without a judge.
@@ -153,7 +172,7 @@ func (x *trial) kill() {
 	cand := x.s.candidate()
 	x.moved = x.step(cand, 0.5)
 	x.used(x.s.old.status(x.T), cand.status(x.T))
-	x.killed = cand.pid
+	x.killed, x.killedAt = cand.pid, time.Now()
 	cand.signal(x.T, syscall.SIGKILL)
 	x.comeBack("the death of the candidate")
 }
@@ -326,7 +345,6 @@ type row struct {
 	cpuOld, cpuNew   time.Duration
 	peakOld, peakNew int // KiB
 	requests, lost   int // of the load
-	killed           int // the pid of the candidate that the test has killed
 }
 
 // median returns the row whose time is the median, with the counts of the worst row.

@@ -30,6 +30,7 @@ const (
 	dirEnv   = "MIDAIR_SCALE_DIR"   // the directory of the pid file, the journal and the control sockets
 	judgeEnv = "MIDAIR_SCALE_JUDGE" // if set, upgrades have a Bake that the test controls
 	procsEnv = "MIDAIR_SCALE_PROCS" // GOMAXPROCS of candidates
+	takenEnv = "MIDAIR_SCALE_TAKEN" // if set, each process writes the connections that it has got to a file, see takenOf
 )
 
 // grace is how long a drain of the service may take.
@@ -62,7 +63,19 @@ func serviceMain() error {
 	}
 	defer journal.Close()
 	opts := drain.Options{Grace: grace, Move: up.Move, Rebalance: up.Rebalance(), Hurry: up.Hurry()}
-	srv := drain.NewServer(&http.Server{Handler: journal.Handler(answers())}, opts)
+	hs := &http.Server{Handler: journal.Handler(answers())}
+	if os.Getenv(takenEnv) != "" {
+		taken, err := os.OpenFile(takenOf(dir, os.Getpid()), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			return err
+		}
+		defer taken.Close()
+		hs.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+			fmt.Fprintln(taken, c.RemoteAddr())
+			return ctx
+		}
+	}
+	srv := drain.NewServer(hs, opts)
 	c.up, c.srv, c.addr = up, srv, ln.Addr().String()
 	if err := c.listen(dir); err != nil {
 		return err
@@ -75,6 +88,9 @@ func serviceMain() error {
 	fmt.Fprintf(os.Stderr, "%s%s\n", lastStatus(os.Getpid()), last)
 	return err
 }
+
+// takenOf is the path of the file with the clients' addresses of all connections that a process has got.
+func takenOf(dir string, pid int) string { return filepath.Join(dir, fmt.Sprintf("taken-%d", pid)) }
 
 // lastStatus begins the line that a process writes at its end; the rest is its status.
 func lastStatus(pid int) string { return fmt.Sprintf("scale: last status of %d: ", pid) }
