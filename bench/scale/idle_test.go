@@ -22,7 +22,8 @@ import (
 // askers is how many goroutines open connections or send requests at the same time.
 const askers = 32
 
-// idle are keep-alive connections of clients. A client whose connection is closed does not open another one.
+// idle are keep-alive connections of clients. A client whose connection is closed does not open another one. If an answer
+// announces the end of its connection, the client closes the connection, which is nil from then on.
 type idle []net.Conn
 
 // open opens n connections and sends a request over each. The connections are closed at the end of the test.
@@ -56,12 +57,13 @@ func (conns idle) close() {
 // result is what a request over each connection has met.
 type result struct {
 	answers map[int]int // by pid
+	told    int         // answers that announced the end of the connection
 	failed  int
 	first   error // of the failures
 }
 
 func (r result) String() string {
-	s := fmt.Sprintf("%d failed, answers by pid %v", r.failed, r.answers)
+	s := fmt.Sprintf("%d failed, answers by pid %v, %d connections told to end", r.failed, r.answers, r.told)
 	if r.first != nil {
 		s += fmt.Sprintf(", first failure: %v", r.first)
 	}
@@ -84,13 +86,22 @@ func (conns idle) ask() result {
 	r := result{answers: map[int]int{}}
 	var mu sync.Mutex
 	errs := each(len(conns), func(i int, br *bufio.Reader) error {
-		pid, err := ask(conns[i], br)
-		if err == nil {
-			mu.Lock()
-			defer mu.Unlock()
-			r.answers[pid]++
+		if conns[i] == nil {
+			return nil
 		}
-		return err
+		pid, last, err := ask(conns[i], br)
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		r.answers[pid]++
+		if last {
+			r.told++
+			conns[i].Close()
+			conns[i] = nil
+		}
+		return nil
 	})
 	if r.failed = len(errs); len(errs) > 0 {
 		r.first = errs[0]
@@ -98,30 +109,34 @@ func (conns idle) ask() result {
 	return r
 }
 
-// ask sends a request and returns the pid in the answer.
-func ask(c net.Conn, br *bufio.Reader) (pid int, err error) {
+// ask sends a request and returns the pid in the answer. last is true if the answer announces the end of the connection.
+func ask(c net.Conn, br *bufio.Reader) (pid int, last bool, err error) {
 	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: service\r\n\r\n"); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	br.Reset(c)
 	resp, err := http.ReadResponse(br, nil)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	defer resp.Body.Close()
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	return strconv.Atoi(resp.Header.Get("X-Pid"))
+	pid, err = strconv.Atoi(resp.Header.Get("X-Pid"))
+	return pid, resp.Close, err
 }
 
 // closed returns how many connections the server has closed or reset.
 func (conns idle) closed(t *testing.T) (n int) {
 	t.Helper()
 	for _, c := range conns {
+		if c == nil {
+			continue
+		}
 		raw, err := c.(syscall.Conn).SyscallConn()
 		if err == nil {
 			err = raw.Control(func(fd uintptr) {

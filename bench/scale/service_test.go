@@ -30,6 +30,7 @@ const (
 	dirEnv   = "MIDAIR_SCALE_DIR"   // the directory of the pid file, the journal and the control sockets
 	judgeEnv = "MIDAIR_SCALE_JUDGE" // if set, upgrades have a Bake that the test controls
 	procsEnv = "MIDAIR_SCALE_PROCS" // GOMAXPROCS of candidates
+	quietEnv = "MIDAIR_SCALE_QUIET" // IdleGrace of the drain
 	takenEnv = "MIDAIR_SCALE_TAKEN" // if set, each process writes the connections that it has got to a file, see takenOf
 )
 
@@ -63,6 +64,9 @@ func serviceMain() error {
 	}
 	defer journal.Close()
 	opts := drain.Options{Grace: grace, Move: up.Move, Rebalance: up.Rebalance(), Hurry: up.Hurry()}
+	if opts.IdleGrace, _ = time.ParseDuration(os.Getenv(quietEnv)); opts.IdleGrace > 0 {
+		opts.Grace += opts.IdleGrace
+	}
 	hs := &http.Server{Handler: journal.Handler(answers())}
 	if os.Getenv(takenEnv) != "" {
 		taken, err := os.OpenFile(takenOf(dir, os.Getpid()), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
