@@ -81,15 +81,16 @@ func (r result) wrong(pid int) int {
 	return n
 }
 
-// ask sends a request over each connection, closed or not.
+// ask sends a request over each connection, closed or not. The answers must come within patience and 2 ms a connection.
 func (conns idle) ask() result {
 	r := result{answers: map[int]int{}}
+	deadline := time.Now().Add(patience + time.Duration(len(conns))*2*time.Millisecond)
 	var mu sync.Mutex
 	errs := each(len(conns), func(i int, br *bufio.Reader) error {
 		if conns[i] == nil {
 			return nil
 		}
-		pid, last, err := ask(conns[i], br)
+		pid, last, err := ask(conns[i], br, deadline)
 		if err != nil {
 			return err
 		}
@@ -110,8 +111,8 @@ func (conns idle) ask() result {
 }
 
 // ask sends a request and returns the pid in the answer. last is true if the answer announces the end of the connection.
-func ask(c net.Conn, br *bufio.Reader) (pid int, last bool, err error) {
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+func ask(c net.Conn, br *bufio.Reader, deadline time.Time) (pid int, last bool, err error) {
+	if err := c.SetDeadline(deadline); err != nil {
 		return 0, false, err
 	}
 	if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: service\r\n\r\n"); err != nil {

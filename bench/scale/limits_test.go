@@ -38,7 +38,8 @@ func allow(t *testing.T, n int) int {
 	if err == nil {
 		return n
 	}
-	text := fmt.Sprintf("NOT RUN with %d connections: they need RLIMIT_NOFILE %d; it is %d, hard %d: %v", n, need, limit.Cur, limit.Max, err)
+	text := fmt.Sprintf("NOT RUN with %d connections: they need RLIMIT_NOFILE %d; it is %d, hard %d: %v",
+		n, need, limit.Cur, limit.Max, err)
 	most := int(limit.Cur) - spare
 	if most < n*9/10 {
 		fmt.Fprintln(os.Stderr, t.Name(), text)

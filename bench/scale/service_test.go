@@ -134,7 +134,8 @@ type status struct {
 
 func (c *control) status() status {
 	s := c.srv.Status()
-	about := status{PID: os.Getpid(), Addr: c.addr, New: s.New, Idle: s.Idle, CPU: cpu(), Peak: peak(), Ended: time.Duration(c.ended.Load())}
+	about := status{PID: os.Getpid(), Addr: c.addr, New: s.New, Idle: s.Idle, CPU: cpu(), Peak: peak()}
+	about.Ended = time.Duration(c.ended.Load())
 	about.All = s.New + s.Idle + s.Active + s.Hijacked + s.Closing
 	if cand := c.candidate.Load(); cand != nil {
 		about.Candidate = cand.PID()
