@@ -109,7 +109,7 @@ func (x *trial) commitShort(cand *process) {
 	draining := func() bool { old, err := x.s.old.tryStatus(); return err != nil || old.Ended > 0 }
 	testutil.Until(x.T, patience, "the old process drains", draining)
 	x.askAnyone("in the drain") // the old process ends all connections that it still has by its answers
-	gone, last := x.s.left()
+	gone, last := x.s.left(x.n)
 	x.gone = gone
 	x.used(last, cand.status(x.T))
 }

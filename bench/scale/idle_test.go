@@ -81,10 +81,10 @@ func (r result) wrong(pid int) int {
 	return n
 }
 
-// ask sends a request over each connection, closed or not. The answers must come within patience and 2 ms a connection.
+// ask sends a request over each connection, closed or not. The answers must come within patienceFor all connections.
 func (conns idle) ask() result {
 	r := result{answers: map[int]int{}}
-	deadline := time.Now().Add(patience + time.Duration(len(conns))*2*time.Millisecond)
+	deadline := time.Now().Add(patienceFor(len(conns)))
 	var mu sync.Mutex
 	errs := each(len(conns), func(i int, br *bufio.Reader) error {
 		if conns[i] == nil {

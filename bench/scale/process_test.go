@@ -25,6 +25,9 @@ import (
 // patience is how long the tests wait for something that normally takes some milliseconds.
 const patience = 15 * time.Second
 
+// patienceFor is how long the tests wait for something that happens to n connections.
+func patienceFor(n int) time.Duration { return patience + time.Duration(n)*2*time.Millisecond }
+
 // service is a running service of a test: first only the old process, and then the old and the new process.
 type service struct {
 	t    *testing.T
@@ -75,8 +78,9 @@ func (s *service) successor() *process {
 	return s.connect(s.pid())
 }
 
-// left waits for the end of the old process. It returns how long after the commit this was, and the old process's last status.
-func (s *service) left() (after time.Duration, last status) {
+// left waits for the end of the old process, which had n connections before the upgrade. It returns how long after the commit the
+// process has ended, and its last status.
+func (s *service) left(n int) (after time.Duration, last status) {
 	s.t.Helper()
 	select {
 	case at := <-s.gone:
@@ -86,9 +90,9 @@ func (s *service) left() (after time.Duration, last status) {
 			s.t.Fatalf("the old process has written no status at its end: %q", line)
 		}
 		return at - last.Ended, last
-	case <-time.After(patience):
-		s.t.Errorf("the old process is there %v after the commit: %+v", patience, s.old.status(s.t))
-		return patience, s.old.status(s.t)
+	case <-time.After(patienceFor(n)):
+		s.t.Errorf("the old process is there %v after the commit: %+v", patienceFor(n), s.old.status(s.t))
+		return patienceFor(n), s.old.status(s.t)
 	}
 }
 

@@ -104,7 +104,7 @@ func (x *trial) commit() {
 func (x *trial) committed() {
 	x.Helper()
 	next := x.s.successor()
-	gone, last := x.s.left()
+	gone, last := x.s.left(x.n)
 	x.gone = gone
 	x.used(last, next.status(x.T))
 	x.moved = x.ask(next.pid)
@@ -157,7 +157,7 @@ func (x *trial) comeBack(after string) {
 		x.Errorf("after %s the old process has %d connections, want %d", after, have, x.n)
 	}
 	x.back = time.Since(began)
-	x.s.proc.WaitFamily(x.T, 1, patience)
+	x.s.proc.WaitFamily(x.T, 1, patienceFor(x.n))
 	x.ask(x.s.old.pid)
 }
 
@@ -207,7 +207,7 @@ func (x *trial) await(distance func() int) (last int) {
 	x.Helper()
 	last = math.MaxInt
 	least, changed := last, time.Now()
-	testutil.Within(2*patience, func() bool {
+	testutil.Within(patienceFor(x.n), func() bool {
 		before := last
 		if last = distance(); last < least {
 			least, changed = last, time.Now()
