@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // doors decides which sockets may accept.
@@ -24,7 +25,7 @@ func (s *sockets) Open(pinned bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.doors.shared, s.doors.pinned = true, s.doors.pinned || pinned
-	for _, r := range s.all {
+	for r := range s.all.each() {
 		if (pinned || !r.pinned) && s.doors.admit(r) {
 			r.gate.open()
 		}
@@ -37,7 +38,7 @@ func (s *sockets) Pause(pinned bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.doors.shared, s.doors.pinned = false, s.doors.pinned && !pinned
-	for _, r := range s.all {
+	for r := range s.all.each() {
 		if pinned || !r.pinned {
 			r.gate.shut()
 		}
@@ -50,7 +51,7 @@ func (s *sockets) Hold() (resume func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.doors.held++
-	for _, r := range s.all {
+	for r := range s.all.each() {
 		r.gate.shut()
 	}
 	return s.resume
@@ -61,7 +62,7 @@ func (s *sockets) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.doors.held--
-	for _, r := range s.all {
+	for r := range s.all.each() {
 		if s.doors.admit(r) {
 			r.gate.open()
 		}
@@ -74,7 +75,7 @@ func (s *sockets) End() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.doors.shared, s.doors.pinned = false, false
-	for _, r := range s.all {
+	for r := range s.all.each() {
 		r.gate.end()
 	}
 }
@@ -105,19 +106,22 @@ func (s *sockets) Begin() {
 }
 
 // Beside reports whether at least one socket is only bound, and will not listen before the commit.
-func (s *sockets) Beside() bool { return anyBeside(s.Refs()) }
+func (s *sockets) Beside() bool {
+	return slices.ContainsFunc(s.Refs(), func(r *Socket) bool { return r.beside != nil })
+}
 
 // BeginListening calls listen(2) for the sockets that are only bound. It is called at the commit.
 func (s *sockets) BeginListening() (all error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.age = serving
-	for _, r := range s.all {
+	for r := range s.all.each() {
 		all = errors.Join(all, r.listen())
 	}
-	for _, r := range s.all { // after the first loop, because neighbours need SO_REUSEPORT until all sockets listen
+	for r := range s.all.each() { // after the first loop, because neighbours need SO_REUSEPORT until all sockets listen
 		r.endBeside()
 	}
+	s.bound = false
 	return all
 }
 
@@ -134,7 +138,7 @@ func (s *sockets) serves() bool {
 func (s *sockets) ListenAgain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range s.all {
+	for r := range s.all.each() {
 		if r.from == inherited && r.kind == "listener" && r.fd >= 0 {
 			listenAgain(r.fd, r.Network)
 		}
@@ -146,7 +150,7 @@ func (s *sockets) ListenAgain() {
 func (s *sockets) NoteReusePort() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range s.all {
+	for r := range s.all.each() {
 		r.shares = r.fd >= 0 && hasReusePort(r.fd)
 	}
 }
@@ -156,7 +160,7 @@ func (s *sockets) NoteReusePort() {
 func (s *sockets) TakeReusePortBack() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range s.all {
+	for r := range s.all.each() {
 		if r.from.own() && !r.shares && r.fd >= 0 && r.kind == "listener" {
 			setReusePort(r.fd, false)
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"syscall"
 
 	"github.com/midair-go/midair/upgrade/internal/wire"
@@ -24,14 +25,14 @@ import (
 // findBeside finds the neighbours of a new listener with the spot want. A neighbour is a listener that this library has opened
 // in an older process, that overlaps with want, and that the program has not opened here yet. findBeside sets SO_REUSEPORT on
 // the neighbours. It returns nil if there are no neighbours, and no open inherited listener overlaps with want either.
-func findBeside(want spot, open []*Socket, from *supply) *neighbours {
+func (s *Set) findBeside(want spot) *neighbours {
 	found := false
-	for _, r := range open { // sockets opened by this process do not count: there the program itself must set SO_REUSEPORT
+	for _, r := range s.near(want) { // sockets opened by this process do not count: there the program itself must set SO_REUSEPORT
 		at, ok := r.spot()
 		found = found || ok && r.kind == "listener" && r.from == inherited && want.overlaps(at)
 	}
 	var b neighbours
-	from.eachOwn(func(name wire.SocketName, at spot, f *os.File) {
+	s.eachOwn(want, func(name wire.SocketName, at spot, f *os.File) {
 		if name.Kind != "listener" || !want.overlaps(at) {
 			return
 		}
@@ -72,27 +73,18 @@ func (b *neighbours) bind(c net.ListenConfig, ref *Socket, want spot) (any, erro
 
 // conflicts reports whether a received socket (the argument came) overlaps with a socket that this process has only bound.
 // There is no conflict if the program has set SO_REUSEPORT on the bound socket.
-func conflicts(came received, open []*Socket) bool {
-	if came.file == nil || !anyBeside(open) {
+func (s *sockets) conflicts(came *received) bool {
+	s.mu.Lock()
+	bound := s.bound
+	s.mu.Unlock()
+	if came.file == nil || !bound {
 		return false
 	}
-	at, ok := spotted(came.name, came.file)
-	for _, r := range open {
-		if p, is := r.spot(); ok && is && r.beside != nil && !r.shares && p.overlaps(at) {
-			return true
-		}
-	}
-	return false
-}
-
-// anyBeside reports whether at least one of the sockets is only bound, and does not listen yet.
-func anyBeside(open []*Socket) bool {
-	for _, r := range open {
-		if r.beside != nil {
-			return true
-		}
-	}
-	return false
+	at, ok := came.spot()
+	return ok && slices.ContainsFunc(s.near(at), func(r *Socket) bool {
+		p, _ := r.spot()
+		return r.beside != nil && !r.shares && p.overlaps(at)
+	})
 }
 
 // besideError explains why a socket could not be bound beside the sockets on the port.
@@ -116,27 +108,20 @@ func reusePort(c syscall.Conn) (undo func()) {
 	}
 }
 
-// covered reports whether one of the open sockets will get all clients of a received socket when the received socket is closed.
-func covered(f received, open []*Socket) bool {
-	at, ok := spotted(f.name, f.file)
-	if !ok || at.path != "" {
-		return false
-	}
-	for _, r := range open {
-		if p, ok := r.spot(); ok && r.kind == f.name.Kind && (p == at || p.covers(at) && f.own) {
-			return true
-		}
-	}
-	return false
+// covers reports whether one of the open sockets will get all clients of a received socket when the received socket is closed.
+func (s *sockets) covers(f *received) bool {
+	at, ok := f.spot()
+	return ok && at.path == "" && slices.ContainsFunc(s.near(at), func(r *Socket) bool {
+		p, _ := r.spot()
+		return r.kind == f.name.Kind && (p == at || p.covers(at) && f.own)
+	})
 }
 
 // sharesSpot reports whether one of the open listeners has the same spot as another socket. If so, the kernel distributes the
 // new clients to both sockets.
-func sharesSpot(other spot, open []*Socket) bool {
-	for _, r := range open {
-		if p, ok := r.spot(); ok && r.kind == "listener" && p == other {
-			return true
-		}
-	}
-	return false
+func (s *sockets) sharesSpot(other spot) bool {
+	return slices.ContainsFunc(s.near(other), func(r *Socket) bool {
+		p, _ := r.spot()
+		return r.kind == "listener" && p == other
+	})
 }

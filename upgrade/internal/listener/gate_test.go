@@ -164,11 +164,11 @@ func TestUnservedListenerIsNamed(t *testing.T) {
 	if err := s.Accepting(t.Context()); err != nil {
 		t.Fatalf("a listener that was closed before is waited for: %v", err)
 	}
-	s.all = refs
+	s.all.order.PushBack(refs[0])
 	if err := s.Accepting(t.Context()); err == nil || !strings.Contains(err.Error(), "was closed before anybody accepted") {
 		t.Fatalf("a listener that is closed meanwhile: %v", err)
 	}
-	s.all = nil
+	s.all.order.Init()
 }
 
 // A connection that is given just before the gate opens is the next one that Accept returns. The reader that callBack has

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"slices"
 	"syscall"
 
 	"github.com/midair-go/midair/internal/process"
@@ -38,7 +37,7 @@ func (s *Set) Dup() (files []process.Inherited, drop func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var p passing
-	for _, r := range s.all {
+	for r := range s.all.each() {
 		if r.beside != nil {
 			continue // the socket is only bound, and the other process could not see that it does not listen
 		}
@@ -57,7 +56,7 @@ func (s *Set) Dup() (files []process.Inherited, drop func(), err error) {
 }
 
 // unopened returns the received sockets that the program has not opened.
-func (s *Set) unopened() []received {
+func (s *Set) unopened() []*received {
 	if r := s.received(); r != nil {
 		return r.all()
 	}
@@ -105,7 +104,7 @@ func (s *Set) Links(names []wire.SocketName) (all []wire.PathLink) {
 // the older generation has sent. In this case Missing returns the expected names that are not open.
 func (s *Set) Missing(expected []wire.SocketName) []Missing {
 	if r := s.received(); r != nil {
-		return r.missing(func(f received) bool { return covered(f, s.Refs()) })
+		return r.missing(s.covers)
 	}
 	return missingNames(expected, s.list(func(*Socket) bool { return true }))
 }
@@ -118,10 +117,11 @@ func (s *Set) ClaimRest(names []wire.SocketName) (drop func()) {
 	if s.received() != nil {
 		return s.DropRest
 	}
+	open := asSet(s.Paths())
 	var rest []wire.SocketName
 	var claimed []io.Closer
 	for _, n := range names {
-		if slices.Contains(s.Paths(), n) {
+		if open[n] {
 			continue
 		}
 		rest = append(rest, n)
@@ -163,10 +163,10 @@ func (s *Set) endUnopened(c io.Closer) {
 // serves on these sockets.
 func (s *Set) DropRest() {
 	if r := s.received(); r != nil {
-		for _, f := range r.take(received.isOwnTCP) {
+		for _, f := range r.take((*received).isOwnTCP) {
 			s.Empty(f.file)
 		}
-		for _, f := range r.take(received.hasNoPath) {
+		for _, f := range r.take((*received).hasNoPath) {
 			f.file.Close()
 		}
 		s.paths.removeLater(func() {
@@ -197,7 +197,7 @@ func (s *Set) Empty(f *os.File) {
 		return
 	}
 	limit := emptyFor
-	if known && sharesSpot(at, s.Refs()) {
+	if known && s.sharesSpot(at) {
 		limit = shareFor
 	} else {
 		detach(tcp)

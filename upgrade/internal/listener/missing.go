@@ -1,7 +1,6 @@
 package listener
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/midair-go/midair/upgrade/internal/wire"
@@ -30,8 +29,9 @@ func (m Missing) Is(addr string) bool {
 
 // missingNames returns the expected sockets that are not open.
 func missingNames(expected, open []wire.SocketName) (missing []Missing) {
+	has := asSet(open)
 	for _, name := range expected {
-		if !slices.Contains(open, name) {
+		if !has[name] {
 			missing = append(missing, Missing{SocketName: name})
 		}
 	}

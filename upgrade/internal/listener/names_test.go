@@ -204,7 +204,7 @@ func TestWhatCannotBeGivenIsRefused(t *testing.T) {
 	ln.Close()
 	s.mu.Lock()
 	// The closed listener is in the set again, as between the two steps of Close.
-	s.all = append(s.all, &Socket{kind: "listener", Network: "tcp", gate: ln.(*listener).ref.gate, fd: -1})
+	s.all.add(&Socket{kind: "listener", Network: "tcp", gate: ln.(*listener).ref.gate, fd: -1})
 	s.mu.Unlock()
 	if err := s.Give("", "", file); err == nil || !strings.Contains(err.Error(), "does not accept") {
 		t.Error(err)

@@ -83,7 +83,7 @@ func (s *Set) openSocket(kind, network, addr string, pinned bool, o opener) (*So
 		s.paths.using.Lock()
 		defer s.paths.using.Unlock()
 	}
-	if open := len(s.Refs()); open >= sdnotify.MostSockets && s.supported() {
+	if open := s.Len(); open >= sdnotify.MostSockets && s.supported() {
 		return nil, fmt.Errorf("upgrade: listen %s %s: %d sockets are open, and no process can hand on more: close some, or share one", network, addr, open)
 	}
 	ref := &Socket{kind: kind, Network: network, Addr: s.name(network, addr, pinned && kind == "listener"), pinned: pinned, fd: -1}
@@ -114,7 +114,7 @@ func (s *Set) takeOver(ref *Socket, addr string, o opener) (sock any, from sourc
 	if came.file != nil && came.name != ref.socketName() {
 		ref.kept = sdnotify.StoreName(came.name.Kind, came.name.Network, came.name.Addr)
 	}
-	if conflicts(came, s.Refs()) {
+	if s.conflicts(came) {
 		return nil, from, fmt.Errorf("upgrade: listen %s %s: %w: this version has opened another socket on the port, and does not share it by SO_REUSEPORT", ref.Network, addr, syscall.EADDRINUSE)
 	}
 	if s.supported() {
@@ -172,7 +172,7 @@ func (s *Set) bindBeside(ref *Socket) (any, error) {
 	if !ok {
 		return nil, nil
 	}
-	b := findBeside(want, s.Refs(), &s.supply)
+	b := s.findBeside(want)
 	if b == nil {
 		return nil, nil
 	}

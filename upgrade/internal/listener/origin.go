@@ -15,9 +15,13 @@ import (
 type Origin struct {
 	Network, Addr string   // the name of the listener
 	local         net.Addr // the address at which the listener listens
+	number        int      // the listeners are numbered in the order in which they were opened
 	Pinned        bool
 	Others        []wire.SocketName // names in older generations: of this listener, and of listeners whose clients come here
 }
+
+// spot returns the spot that has the local address of the listener.
+func (k *Origin) spot() (spot, bool) { return localSpot(k.local), k.local != nil }
 
 // hasAccepted reports whether a connection with this local address can come from the listener. For TCP the ports must be equal,
 // and the IP addresses must be equal unless the listener has a wildcard address. For other networks the whole addresses must be
@@ -42,8 +46,11 @@ func (k Origin) hasFamily(wildcard, ip net.IP) bool {
 // than their listener.
 type origins struct {
 	mu      sync.Mutex
-	known   []Origin
-	aliases map[wire.SocketName]*Socket // the keys are names in older generations, the values are sockets of this process
+	opened  int // how many listeners were noted so far
+	known   map[address]*Origin
+	bound   spots[*Origin]
+	aliases map[wire.SocketName]*Socket   // the keys are names in older generations, the values are sockets of this process
+	others  map[address][]wire.SocketName // the keys are names of this process, the values are names in older generations
 }
 
 // note adds a listener. If there is an earlier listener of the same name, note replaces it.
@@ -53,8 +60,16 @@ func (o *origins) note(r *Socket) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.known = slices.DeleteFunc(o.known, func(old Origin) bool { return old.Network == r.Network && old.Addr == r.Addr })
-	o.known = append(o.known, Origin{Network: r.Network, Addr: r.Addr, local: r.local, Pinned: r.pinned})
+	if o.known == nil {
+		o.known = map[address]*Origin{}
+	}
+	if old := o.known[r.address()]; old != nil {
+		o.bound.remove(old)
+	}
+	o.opened++
+	k := &Origin{Network: r.Network, Addr: r.Addr, local: r.local, number: o.opened, Pinned: r.pinned}
+	o.known[r.address()] = k
+	o.bound.add(k)
 }
 
 // alias notes the names that a socket has in older generations. If another process passes a connection for one of these names,
@@ -62,12 +77,19 @@ func (o *origins) note(r *Socket) {
 func (o *origins) alias(names []wire.SocketName, r *Socket) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.aliases == nil {
+		o.aliases, o.others = map[wire.SocketName]*Socket{}, map[address][]wire.SocketName{}
+	}
 	for _, n := range names {
-		if n != r.socketName() {
-			if o.aliases == nil {
-				o.aliases = map[wire.SocketName]*Socket{}
-			}
-			o.aliases[n] = r
+		if n == r.socketName() {
+			continue
+		}
+		if old := o.aliases[n]; old != nil {
+			o.others[old.address()] = slices.DeleteFunc(o.others[old.address()], func(o wire.SocketName) bool { return o == n })
+		}
+		o.aliases[n] = r
+		if n.Kind == "listener" {
+			o.others[r.address()] = append(o.others[r.address()], n)
 		}
 	}
 }
@@ -76,32 +98,37 @@ func (o *origins) alias(names []wire.SocketName, r *Socket) {
 func (o *origins) of(c net.Conn) (Origin, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	m, isMoved := c.(Moved)
-	var network, addr string
-	if isMoved {
-		network, addr = m.Origin()
+	var found *Origin
+	if m, isMoved := c.(Moved); isMoved {
+		found = o.byName(m.Origin())
+	} else {
+		found = o.at(c.LocalAddr())
 	}
-	if r := o.aliases[listenerName(network, addr)]; r != nil {
-		network, addr = r.Network, r.Addr
+	if found == nil {
+		return Origin{}, false
 	}
-	local := c.LocalAddr()
-	for _, k := range slices.Backward(o.known) { // the last listener first: an address may have been opened several times
-		if isMoved && k.Network == network && k.Addr == addr || !isMoved && k.hasAccepted(local) {
-			k.Others = o.others(k)
-			return k, true
-		}
-	}
-	return Origin{}, false
+	k := *found
+	k.Others = slices.Clone(o.others[address{k.Network, k.Addr}])
+	return k, true
 }
 
-// others returns the names that the listener k has in older generations. The caller holds the lock.
-func (o *origins) others(k Origin) (names []wire.SocketName) {
-	for n, r := range o.aliases {
-		if r.Network == k.Network && r.Addr == k.Addr && n.Kind == "listener" {
-			names = append(names, n)
+// byName returns the listener with this name in this process or in an older generation, or nil. The caller holds the lock.
+func (o *origins) byName(network, addr string) *Origin {
+	if r := o.aliases[listenerName(network, addr)]; r != nil {
+		return o.known[r.address()]
+	}
+	return o.known[address{network, addr}]
+}
+
+// at returns the listener that accepts connections with this local address, or nil. If several listeners do, at returns the last
+// one: an address may have been opened several times. The caller holds the lock.
+func (o *origins) at(local net.Addr) (last *Origin) {
+	for _, k := range o.bound.near(localSpot(local)) {
+		if k.hasAccepted(local) && (last == nil || k.number > last.number) {
+			last = k
 		}
 	}
-	return names
+	return last
 }
 
 // byAlias returns the open listener of this process that had this name in an older generation, or nil.

@@ -24,7 +24,10 @@ type Inheritor interface {
 // tableflip, a Received keeps no duplicate of an opened socket.
 type Received struct {
 	mu    sync.Mutex
-	files []received
+	files []*received                     // in the order in which they came, with those that were taken
+	named map[wire.SocketName][]*received // the sockets that were not taken
+	left  int                             // the number of sockets that were not taken
+	bound func() spots[*received]         // all sockets, with those that were taken
 	links links
 }
 
@@ -34,6 +37,7 @@ type received struct {
 	file *os.File
 	late bool                // see MarkLate
 	own  bool                // see MarkOwn
+	gone bool                // the socket was taken
 	at   func() (spot, bool) // returns where the socket is bound; may ask a file system, which may hang
 }
 
@@ -43,18 +47,28 @@ var _ Inheritor = (*Received)(nil)
 // By this mark, an older generation sees that the program takes its sockets from the control socket.
 func NewReceived() *Received {
 	process.Carry()
-	return &Received{links: links{}}
+	r := &Received{links: links{}, named: map[wire.SocketName][]*received{}}
+	r.bound = sync.OnceValue(func() (all spots[*received]) {
+		for _, f := range r.all() {
+			all.add(f)
+		}
+		return all
+	})
+	return r
 }
 
 // Add adds received sockets to r, which owns the files from now on. names has the names of the files, in the same order. If
-// there are more files than names, Add closes the other files. If there are more names, it ignores the other names.
+// there are more files than names, Add closes the other files. If there are more names, it ignores the other names. Add must
+// not be called after a socket was searched.
 func (r *Received) Add(names []wire.SocketName, files []*os.File) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, f := range files {
 		if i < len(names) {
 			at := sync.OnceValues(func() (spot, bool) { return spotted(names[i], f) })
-			r.files = append(r.files, received{name: names[i], file: f, at: at})
+			one := &received{name: names[i], file: f, at: at}
+			r.files, r.left = append(r.files, one), r.left+1
+			r.named[one.name] = append(r.named[one.name], one)
 		} else {
 			f.Close()
 		}
@@ -80,10 +94,9 @@ func (r *Received) MarkLate(names []wire.SocketName) {
 func (r *Received) mark(names []wire.SocketName, set func(f *received)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	named := asSet(names)
-	for i := range r.files {
-		if named[r.files[i].name] {
-			set(&r.files[i])
+	for _, name := range names {
+		for _, f := range r.named[name] {
+			set(f)
 		}
 	}
 }
@@ -92,7 +105,7 @@ func (r *Received) mark(names []wire.SocketName, set func(f *received)) {
 func (r *Received) Len() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.files)
+	return r.left
 }
 
 // Listener takes the received listener with the given name out of r. It returns nil if there is no such listener.
@@ -108,60 +121,78 @@ func (r *Received) PacketConn(network, addr string) (net.PacketConn, error) {
 func open[T any](r *Received, name wire.SocketName, from func(*os.File) (T, error)) (sock T, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	i := slices.IndexFunc(r.files, func(f received) bool { return f.name == name })
-	if i < 0 {
+	if len(r.named[name]) == 0 {
 		return sock, nil
 	}
-	if sock, err = from(r.files[i].file); err != nil {
+	f := r.named[name][0]
+	if sock, err = from(f.file); err != nil {
 		return sock, err // the socket stays in r, so that the program may try again
 	}
-	r.files[i].file.Close()
-	r.files = slices.Delete(r.files, i, i+1)
+	f.file.Close()
+	r.remove(f)
 	return sock, nil
 }
 
-// all returns the unopened sockets.
-func (r *Received) all() []received {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.files)
+// remove notes that a socket was taken. The caller holds the lock.
+func (r *Received) remove(f *received) {
+	f.gone = true
+	r.left--
+	if same := r.named[f.name]; len(same) > 1 {
+		r.named[f.name] = slices.DeleteFunc(same, func(o *received) bool { return o == f })
+	} else {
+		delete(r.named, f.name)
+	}
 }
 
-// named returns the unopened socket with exactly the given name. If there is no such socket, f has only the name. left is the
-// number of all unopened sockets.
-func (r *Received) named(name wire.SocketName) (f received, left int) {
+// all returns the unopened sockets.
+func (r *Received) all() []*received {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, f := range r.files {
-		if f.name == name {
-			return f, len(r.files)
-		}
+	return slices.DeleteFunc(slices.Clone(r.files), func(f *received) bool { return f.gone })
+}
+
+// near returns the unopened sockets whose spot may overlap with the given spot, see the method near of spots.
+func (r *Received) near(want spot) []*received {
+	some := r.bound().near(want)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.DeleteFunc(some, func(f *received) bool { return f.gone })
+}
+
+// first returns the first unopened socket with exactly the given name. If there is no such socket, f has only the name. left is the
+// number of all unopened sockets.
+func (r *Received) first(name wire.SocketName) (f *received, left int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if same := r.named[name]; len(same) > 0 {
+		return same[0], r.left
 	}
-	return received{name: name}, len(r.files)
+	return &received{name: name}, r.left
 }
 
 // find returns the unopened socket with the given name, or else an unopened socket with the same spot (see spot.go) under
 // another name. If there is no such socket, the result has only the name.
-func (r *Received) find(name wire.SocketName) received {
-	if came, left := r.named(name); came.file != nil || left == 0 {
+func (r *Received) find(name wire.SocketName) *received {
+	if came, left := r.first(name); came.file != nil || left == 0 {
 		return came
 	}
 	want, ok := spotOf(name)
 	if !ok {
-		return received{name: name}
+		return &received{name: name}
 	}
-	for _, f := range r.all() {
-		if at, ok := f.at(); ok && at == want && f.name.Kind == name.Kind && order(f.name.Addr) == order(name.Addr) {
+	for _, f := range r.near(want) {
+		if at, _ := f.spot(); at == want && f.name.Kind == name.Kind && order(f.name.Addr) == order(name.Addr) {
 			return f
 		}
 	}
-	return received{name: name}
+	return &received{name: name}
 }
 
-// eachOwn calls the function each for every received socket that this library has opened and whose spot is known.
-func (r *Received) eachOwn(each func(name wire.SocketName, at spot, f *os.File)) {
-	for _, f := range r.all() {
-		if at, ok := f.at(); ok && f.own {
+// eachOwn calls the function each for every received socket that this library has opened and that may overlap with the given
+// spot.
+func (r *Received) eachOwn(want spot, each func(name wire.SocketName, at spot, f *os.File)) {
+	for _, f := range r.near(want) {
+		if at, _ := f.spot(); f.own {
 			each(f.name, at, f.file)
 		}
 	}
@@ -169,7 +200,7 @@ func (r *Received) eachOwn(each func(name wire.SocketName, at spot, f *os.File))
 
 // missing returns the unopened sockets. It leaves out late sockets, and sockets for which the function covered returns true.
 // covered reports whether an open socket will get the clients of the unopened socket.
-func (r *Received) missing(covered func(received) bool) (missing []Missing) {
+func (r *Received) missing(covered func(*received) bool) (missing []Missing) {
 	for _, f := range r.all() {
 		if f.late || covered(f) {
 			continue
@@ -186,25 +217,26 @@ func (r *Received) missing(covered func(received) bool) (missing []Missing) {
 }
 
 // isOwnTCP reports whether f is a TCP listener that this library has opened.
-func (f received) isOwnTCP() bool {
+func (f *received) isOwnTCP() bool {
 	return f.own && f.name.Kind == "listener" && strings.HasPrefix(f.name.Network, "tcp")
 }
 
-func (f received) hasNoPath() bool { return !hasPath(f.name) }
+func (f *received) hasNoPath() bool { return !hasPath(f.name) }
 
-func anyReceived(received) bool { return true }
+func (f *received) spot() (spot, bool) { return f.at() }
+
+func anyReceived(*received) bool { return true }
 
 // take takes unopened sockets out of r: those for which the function which returns true.
-func (r *Received) take(which func(received) bool) (taken []received) {
+func (r *Received) take(which func(*received) bool) (taken []*received) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.files = slices.DeleteFunc(r.files, func(f received) bool {
-		if !which(f) {
-			return false
+	for _, f := range r.files {
+		if !f.gone && which(f) {
+			r.remove(f)
+			taken = append(taken, f)
 		}
-		taken = append(taken, f)
-		return true
-	})
+	}
 	return taken
 }
 

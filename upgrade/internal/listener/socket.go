@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"container/list"
 	"fmt"
 	"net"
 	"net/netip"
@@ -39,8 +40,9 @@ type Socket struct {
 	late          bool   // opened after Begin
 	shares        bool   // the program, and not this library, has set SO_REUSEPORT
 	from          descent
-	beside        *neighbours // not nil while the socket is only bound, and does not listen yet
-	fd            int         // the duplicate; -1: there is no duplicate
+	beside        *neighbours   // not nil while the socket is only bound, and does not listen yet
+	place         *list.Element // the place in the order of the index; nil: the socket is not in the index
+	fd            int           // the duplicate; -1: there is no duplicate
 	inode         uint64
 	kept          string        // see KeptAs
 	path          string        // the path of a unix socket; empty for other sockets

@@ -176,11 +176,13 @@ func TestTooManySocketsAreRefused(t *testing.T) {
 	ln := listen(t, s, "tcp", "127.0.0.1:0", false)
 	one := s.Refs()[0]
 	for range sdnotify.MostSockets - 1 {
-		s.all = append(s.all, one)
+		s.all.order.PushBack(one)
 	}
 	if _, err := s.Listen("tcp", "127.0.0.1:0", false); err == nil || !strings.Contains(err.Error(), "8192 sockets are open") {
 		t.Error(err)
 	}
-	s.all = s.all[:1]
+	for s.all.order.Len() > 1 {
+		s.all.order.Remove(s.all.order.Back())
+	}
 	ln.Close()
 }

@@ -3,7 +3,6 @@ package listener
 import (
 	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -22,7 +21,8 @@ const (
 // sockets has the open sockets of a process, in the order in which they were opened.
 type sockets struct {
 	mu      sync.Mutex
-	all     []*Socket
+	all     index
+	bound   bool // a socket was opened that is only bound, see beside.go; false again after BeginListening
 	age     age
 	doors   doors
 	keep    bool                       // closed sockets stay in the set, and can be passed on; true in an aborted candidate
@@ -36,7 +36,8 @@ func (s *sockets) add(r *Socket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r.late = s.age > starting
-	s.all = append(s.all, r)
+	s.all.add(r)
+	s.bound = s.bound || r.beside != nil
 	if s.changed != nil {
 		s.changed(r, true)
 	}
@@ -50,11 +51,10 @@ func (s *sockets) add(r *Socket) {
 func (s *sockets) take(ref *Socket) (unlink, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := slices.Index(s.all, ref)
-	if i < 0 || s.keep {
+	s.all.freed(ref)
+	if s.keep || !s.all.remove(ref) {
 		return false, false
 	}
-	s.all = append(s.all[:i:i], s.all[i+1:]...)
 	if s.changed != nil {
 		s.changed(ref, false)
 	}
@@ -65,14 +65,13 @@ func (s *sockets) take(ref *Socket) (unlink, ok bool) {
 func (s *sockets) takePaths() (left []*Socket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, r := range s.all {
+	for _, r := range s.all.removeAll() {
 		if s.unlink && r.path != "" {
 			left = append(left, r)
 		} else {
 			r.drop(s.atExec)
 		}
 	}
-	s.all = nil
 	return left
 }
 
@@ -110,7 +109,7 @@ func (s *sockets) Follow(each func(*Socket), changed func(r *Socket, open bool))
 	if each == nil {
 		return
 	}
-	for _, r := range s.all {
+	for r := range s.all.each() {
 		each(r)
 	}
 }
@@ -119,7 +118,21 @@ func (s *sockets) Follow(each func(*Socket), changed func(r *Socket, open bool))
 func (s *sockets) Refs() []*Socket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]*Socket(nil), s.all...)
+	return slices.Collect(s.all.each())
+}
+
+// Len returns the number of open sockets.
+func (s *sockets) Len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all.order.Len()
+}
+
+// near returns the open sockets whose spot may overlap with the given spot, see the method near of spots.
+func (s *sockets) near(want spot) []*Socket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all.bound.near(want)
 }
 
 // Late returns the open sockets that were opened after Begin.
@@ -148,9 +161,12 @@ func (s *sockets) list(has func(*Socket) bool) (names []wire.SocketName) {
 // MissingFiles returns the sockets that were passed as files at exec and are not open. It is used in place of Missing if the
 // old process has sent no names: such a process uses tableflip without this library.
 func (s *sockets) MissingFiles() (missing []Missing) {
-	open := s.Refs()
+	open := map[uint64]bool{}
+	for _, r := range s.Refs() {
+		open[r.inode] = true
+	}
 	for inode, fds := range s.atExec {
-		if slices.ContainsFunc(open, func(r *Socket) bool { return r.inode == inode }) {
+		if open[inode] {
 			continue
 		}
 		if name, ok := describe(fds[0]); ok {
@@ -164,9 +180,17 @@ func (s *sockets) MissingFiles() (missing []Missing) {
 // named returns the open listener with the given name, or nil. If addr is empty, named returns the first listener that is not
 // pinned.
 func (s *sockets) named(network, addr string) *Socket {
-	for _, r := range s.Refs() {
-		named := r.Network == network && r.Addr == addr
-		if r.kind == "listener" && (named || addr == "" && !r.pinned) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if addr == "" {
+		for r := range s.all.each() {
+			if r.kind == "listener" && !r.pinned {
+				return r
+			}
+		}
+	}
+	for _, r := range s.all.named[address{network, addr}] {
+		if r.kind == "listener" {
 			return r
 		}
 	}
@@ -187,15 +211,7 @@ func (s *sockets) name(network, addr string, pinned bool) string {
 	if pinned && hasNoPort(addr) {
 		addr += "#pinned"
 	}
-	taken := map[string]bool{}
-	for _, r := range s.Refs() {
-		if r.Network == network && strings.HasPrefix(r.Addr, addr) && !r.Closed() {
-			taken[r.Addr] = true
-		}
-	}
-	key := addr
-	for n := 2; taken[key]; n++ {
-		key = addr + "#" + strconv.Itoa(n)
-	}
-	return key
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.all.freeName(network, addr)
 }

@@ -27,11 +27,11 @@ func (s *supply) hasCome() bool { return s.received() != nil || s.passed.HasKept
 
 // find returns the received socket with the given name, or else a received socket with the same spot (see spot.go) under
 // another name. If there is no such socket, the result has only the name.
-func (s *supply) find(name wire.SocketName) received {
+func (s *supply) find(name wire.SocketName) *received {
 	if r := s.received(); r != nil {
 		return r.find(name)
 	}
-	return received{name: name}
+	return &received{name: name}
 }
 
 // descentOf returns the descent of a socket that a service manager has passed.
@@ -42,9 +42,9 @@ func (s *supply) descentOf(inode uint64) descent {
 	return inherited
 }
 
-// eachOwn calls the function each with every unopened socket that comes from this library. Such sockets were kept by a service
-// manager, or received from an older generation.
-func (s *supply) eachOwn(each func(name wire.SocketName, at spot, f *os.File)) {
+// eachOwn calls the function each with every unopened socket that comes from this library and may overlap with the given spot.
+// Such sockets were kept by a service manager, or received from an older generation.
+func (s *supply) eachOwn(want spot, each func(name wire.SocketName, at spot, f *os.File)) {
 	s.passed.EachKept(func(f *os.File) {
 		if name, ok := describe(int(sys.FD(f))); ok {
 			if at, ok := spotted(name, f); ok {
@@ -53,7 +53,7 @@ func (s *supply) eachOwn(each func(name wire.SocketName, at spot, f *os.File)) {
 		}
 	})
 	if r := s.received(); r != nil {
-		r.eachOwn(each)
+		r.eachOwn(want, each)
 	}
 }
 
