@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"time"
 
@@ -147,13 +146,13 @@ func (a *announcer) keepSocket(r *listener.Socket, open bool) {
 // sockets that the manager has passed to this process. The caller must not empty these sockets before the manager has
 // forgotten them. Otherwise a process that is started after a crash would receive the emptied sockets.
 func (a *announcer) forgetSockets() []*os.File {
-	var own []string
+	own := map[string]bool{}
 	for _, r := range a.estate.listeners.Refs() {
-		own = append(own, r.StoreName())
+		own[r.StoreName()] = true
 	}
 	kept, names := a.passed.Unclaimed()
 	for _, name := range append(a.stored, names...) {
-		if !slices.Contains(own, name) {
+		if !own[name] {
 			a.estate.manager.Forget(name)
 		}
 	}

@@ -3,7 +3,6 @@ package upgrade
 import (
 	"fmt"
 	"os"
-	"slices"
 
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
@@ -19,7 +18,7 @@ type passing struct {
 	names []wire.SocketName        // the names of the unsent sockets
 	links []wire.PathLink          // the files of the unsent sockets, in the order of names; nil: no file is known
 	rest  []int                    // duplicates of the descriptors of the unsent sockets
-	late  []wire.SocketName        // the sockets that this process opened during Run: the candidate may open them as late
+	late  map[wire.SocketName]bool // the sockets that this process opened during Run: the candidate may open them as late
 	own   map[wire.SocketName]bool // the sockets that this library has opened: no service manager has them
 }
 
@@ -45,7 +44,7 @@ func (s *passing) next(send func(wire.Kind, any, ...*os.File) error) error {
 	}
 	files := make([]*os.File, n)
 	for i, fd := range s.rest[:n] {
-		if slices.Contains(s.late, s.names[i]) {
+		if s.late[s.names[i]] {
 			body.Late = append(body.Late, i)
 		}
 		if s.own[s.names[i]] {

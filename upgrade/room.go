@@ -48,21 +48,25 @@ func (m *room) refill() {
 	}
 }
 
-// with calls fn, which makes descriptors. If the process has too few free descriptors, with opens the reserve while fn runs. No
-// listener accepts in this time, so fn should not take long.
-func (m *room) with(fn func()) {
-	if m.open() {
+// with calls fn, which makes a few descriptors, but none of the listening sockets. If the process has too few free descriptors,
+// with opens the reserve while fn runs. No listener accepts in this time, so fn should not take long.
+func (m *room) with(fn func()) { m.withSockets(0, fn) }
+
+// withSockets is with for a function that makes descriptors of this many listening sockets too.
+func (m *room) withSockets(sockets int, fn func()) {
+	if m.open(roomFor + sockets) {
 		defer m.close()
 	}
 	fn()
 }
 
-// open opens the reserve if the process has too few free descriptors, and reports whether the caller has to call close.
-func (m *room) open() bool {
+// open opens the reserve if the process has fewer than need free descriptors, or than the full reserve has. It reports whether
+// the caller has to call close.
+func (m *room) open(need int) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.users == 0 {
-		if m.held.Len() == 0 || sys.Room(m.size) {
+		if m.held.Len() == 0 || sys.Room(min(need, m.size)) {
 			return false
 		}
 		m.resume = m.hold()

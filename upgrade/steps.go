@@ -109,7 +109,7 @@ func (a *attempt) choose() await {
 func (a *attempt) start() await {
 	defer a.program.drop()
 	c, err := (*child)(nil), error(nil)
-	a.estate.room.with(func() {
+	a.estate.room.withSockets(a.estate.listeners.Len(), func() {
 		a.crash, _ = sys.MemFile("midair-crash") // if MemFile fails, there is no report of a crash
 		c, err = startChild(a.estate, a.origin, a.opts, a.program.program)
 	})

@@ -279,7 +279,7 @@ func (g *generation) becomeMain(d detail) {
 	}
 	g.estate.listeners.UnlinkOnClose(true)
 	if g.tf != nil {
-		g.estate.room.fill(len(g.estate.listeners.Refs()))
+		g.estate.room.fill(g.estate.listeners.Len())
 	}
 	if err := g.estate.listeners.BeginListening(); err != nil {
 		g.log.Error("upgrade: a socket does not listen", "err", err)

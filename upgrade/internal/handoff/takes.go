@@ -1,8 +1,6 @@
 package handoff
 
 import (
-	"slices"
-
 	"github.com/midair-go/midair/upgrade/internal/listener"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
@@ -30,8 +28,13 @@ func (t *Takes) Hear(f wire.Frame) error {
 	if *t == nil {
 		*t = Takes{}
 	}
-	for i, name := range b.Listeners {
-		(*t)[name] = !slices.Contains(b.Plain, i)
+	for _, name := range b.Listeners {
+		(*t)[name] = true
+	}
+	for _, i := range b.Plain {
+		if i >= 0 && i < len(b.Listeners) {
+			(*t)[b.Listeners[i]] = false
+		}
 	}
 	return nil
 }

@@ -36,6 +36,9 @@ func socketInode(fd int) (inode uint64, err error) {
 // listens as long as there is a duplicate. coverFDs uses dup3 and not close, because an os.File of tableflip still owns the
 // number of the descriptor.
 func coverFDs(inode uint64, fds []int) {
+	if len(fds) == 0 {
+		return
+	}
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return

@@ -136,7 +136,9 @@ func (s *sockets) near(want spot) []*Socket {
 }
 
 // Late returns the open sockets that were opened after Begin.
-func (s *sockets) Late() []wire.SocketName { return s.list(func(r *Socket) bool { return r.late }) }
+func (s *sockets) Late() map[wire.SocketName]bool {
+	return asSet(s.list(func(r *Socket) bool { return r.late }))
+}
 
 // Early returns the open sockets that were opened before Begin.
 func (s *sockets) Early() []wire.SocketName { return s.list(func(r *Socket) bool { return !r.late }) }

@@ -1,6 +1,7 @@
 package sdnotify
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"syscall"
@@ -26,27 +27,28 @@ func (p *Activation) Stored(name string) (c syscall.RawConn, ok bool) {
 // nameSet is the set of names of the sockets that a Notifier has stored.
 type nameSet struct {
 	mu  sync.Mutex
-	all []string
+	all map[string]bool
 }
 
 func (s *nameSet) add(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !slices.Contains(s.all, name) {
-		s.all = append(s.all, name)
+	if s.all == nil {
+		s.all = map[string]bool{}
 	}
+	s.all[name] = true
 }
 
 func (s *nameSet) remove(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := len(s.all)
-	s.all = slices.DeleteFunc(s.all, func(o string) bool { return o == name })
-	return len(s.all) < n
+	had := s.all[name]
+	delete(s.all, name)
+	return had
 }
 
 func (s *nameSet) list() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.all)
+	return slices.Sorted(maps.Keys(s.all))
 }
