@@ -14,7 +14,7 @@ type index struct {
 	order  list.List             // the elements are of type *Socket
 	named  map[address][]*Socket // a name may have several sockets if all but the last are closed, or if the path was removed
 	lowest map[address]int       // the lowest number that may be free for an address, see name; 1 if there is no entry
-	bound  spots[*Socket]
+	bound  spots[*Socket]        // nil before the first call of near
 }
 
 // address is what the program has opened, or the name of a socket.
@@ -55,6 +55,14 @@ func (x *index) removeAll() []*Socket {
 		x.remove(r)
 	}
 	return all
+}
+
+// near returns the sockets whose spot may overlap with the given spot, see the method near of spots.
+func (x *index) near(want spot) []*Socket {
+	if x.bound == nil {
+		x.bound = spotsOf(x.each())
+	}
+	return x.bound.near(want)
 }
 
 // each returns the sockets. The caller must not remove sockets meanwhile.

@@ -1,6 +1,7 @@
 package listener
 
 import (
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -48,7 +49,7 @@ type origins struct {
 	mu      sync.Mutex
 	opened  int // how many listeners were noted so far
 	known   map[address]*Origin
-	bound   spots[*Origin]
+	bound   spots[*Origin]                // nil before the first call of at
 	aliases map[wire.SocketName]*Socket   // the keys are names in older generations, the values are sockets of this process
 	others  map[address][]wire.SocketName // the keys are names of this process, the values are names in older generations
 }
@@ -123,6 +124,9 @@ func (o *origins) byName(network, addr string) *Origin {
 // at returns the listener that accepts connections with this local address, or nil. If several listeners do, at returns the last
 // one: an address may have been opened several times. The caller holds the lock.
 func (o *origins) at(local net.Addr) (last *Origin) {
+	if o.bound == nil {
+		o.bound = spotsOf(maps.Values(o.known))
+	}
 	for _, k := range o.bound.near(localSpot(local)) {
 		if k.hasAccepted(local) && (last == nil || k.number > last.number) {
 			last = k

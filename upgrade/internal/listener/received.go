@@ -48,12 +48,7 @@ var _ Inheritor = (*Received)(nil)
 func NewReceived() *Received {
 	process.Carry()
 	r := &Received{links: links{}, named: map[wire.SocketName][]*received{}}
-	r.bound = sync.OnceValue(func() (all spots[*received]) {
-		for _, f := range r.all() {
-			all.add(f)
-		}
-		return all
-	})
+	r.bound = sync.OnceValue(func() spots[*received] { return spotsOf(slices.Values(r.all())) })
 	return r
 }
 

@@ -132,7 +132,7 @@ func (s *sockets) Len() int {
 func (s *sockets) near(want spot) []*Socket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.all.bound.near(want)
+	return s.all.near(want)
 }
 
 // Late returns the open sockets that were opened after Begin.

@@ -1,12 +1,13 @@
 package listener
 
 import (
+	"iter"
 	"net"
 	"net/netip"
 )
 
 // spots finds sockets by the spots where they are bound, without a search through all sockets. A socket that has no spot is not
-// in spots.
+// in spots. Few processes need spots, so it is made by spotsOf at the first search, and the methods of a nil spots do nothing.
 type spots[T located] map[location]map[T]bool
 
 // located is a socket whose spot is known if ok is true. The result of spot is always the same.
@@ -32,25 +33,31 @@ func (p spot) on(ip netip.Addr) location {
 	return location{p.network, netip.AddrPortFrom(ip, p.at.Port()), p.path}
 }
 
-func (s *spots[T]) add(sock T) {
+// spotsOf returns the spots of these sockets.
+func spotsOf[T located](all iter.Seq[T]) spots[T] {
+	s := spots[T]{}
+	for sock := range all {
+		s.add(sock)
+	}
+	return s
+}
+
+func (s spots[T]) add(sock T) {
 	at, ok := sock.spot()
-	if !ok {
+	if !ok || s == nil {
 		return
 	}
-	if *s == nil {
-		*s = spots[T]{}
-	}
 	for _, p := range []location{at.location(), at.port()} {
-		if (*s)[p] == nil {
-			(*s)[p] = map[T]bool{}
+		if s[p] == nil {
+			s[p] = map[T]bool{}
 		}
-		(*s)[p][sock] = true
+		s[p][sock] = true
 	}
 }
 
 func (s spots[T]) remove(sock T) {
 	at, ok := sock.spot()
-	if !ok {
+	if !ok || s == nil {
 		return
 	}
 	for _, p := range []location{at.location(), at.port()} {

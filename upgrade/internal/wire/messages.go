@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/midair-go/midair/internal/sys"
@@ -183,17 +184,27 @@ const textRoom = frameLimit - frameHeader - 64
 
 func fit(names []SocketName, links []PathLink, room int) int {
 	for n, name := range names {
-		b, err := json.Marshal(name)
-		room -= len(b) + 1 + 2*len(",253")
+		room -= len(`{"kind":,"network":,"addr":},`) + jsonSize(name.Kind) + jsonSize(name.Network) + jsonSize(name.Addr) + 2*len(",253")
 		if n < len(links) {
 			l, _ := json.Marshal(links[n]) // Marshal of a PathLink never fails
 			room -= len(l) + 1
 		}
-		if err != nil || room < 0 {
+		if room < 0 {
 			return max(n, 1)
 		}
 	}
 	return len(names)
+}
+
+// jsonSize returns at least the number of bytes of a string in JSON.
+func jsonSize(s string) int {
+	size := len(`""`) + len(s)
+	for _, c := range []byte(s) {
+		if c < ' ' || c > '~' || strings.IndexByte(`"\<>&`, c) >= 0 {
+			size += len(`\u0000`) - 1
+		}
+	}
+	return size
 }
 
 // ServingBody is the body of KindServing. Older builds, which do not know KindNamed, send no body.
