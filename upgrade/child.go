@@ -107,7 +107,7 @@ func (c *child) more(f wire.Frame) error {
 		return s.counted(took.Total)
 	}
 	atStep("old.taken")
-	err := c.Queued(func() error { return s.next(c.link.Send) })
+	err := c.Queued(func() error { return s.next(c.link.SendFDs) })
 	if errors.Is(err, os.ErrProcessDone) || wire.Gone(err) {
 		return nil // the attempt reports the exit of the child as the reason
 	}

@@ -2,7 +2,6 @@ package upgrade
 
 import (
 	"fmt"
-	"os"
 
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
@@ -36,25 +35,24 @@ func newPassing(files []process.Inherited, set *listener.Set) *passing {
 // next sends the candidate one message, with as many of the unsent sockets as fit. If the candidate gets its sockets as files
 // at exec, the message has no sockets. The caller must not call next again before the candidate has received these sockets:
 // descriptors in transit count against the user's limit of open files.
-func (s *passing) next(send func(wire.Kind, any, ...*os.File) error) error {
+func (s *passing) next(send func(wire.Kind, any, []int) error) error {
 	n := wire.Fit(s.names, s.links)
 	body := wire.ListenersBody{Total: s.total, Names: s.names[:n]}
 	if s.links != nil {
 		body.Links, s.links = s.links[:n], s.links[n:]
 	}
-	files := make([]*os.File, n)
-	for i, fd := range s.rest[:n] {
-		if s.late[s.names[i]] {
+	for i, name := range body.Names {
+		if s.late[name] {
 			body.Late = append(body.Late, i)
 		}
-		if s.own[s.names[i]] {
+		if s.own[name] {
 			body.Own = append(body.Own, i)
 		}
-		files[i] = os.NewFile(uintptr(fd), s.names[i].Addr)
 	}
+	fds := s.rest[:n]
 	s.sent, s.names, s.rest = s.sent+n, s.names[n:], s.rest[n:]
-	err := send(wire.KindListeners, body, files...)
-	wire.Frame{Files: files}.Close()
+	err := send(wire.KindListeners, body, fds)
+	closeFDs(fds)
 	if err != nil {
 		return fmt.Errorf("pass %d of %d listening sockets on: %w", n, s.total, sys.Explain(err))
 	}
@@ -63,10 +61,14 @@ func (s *passing) next(send func(wire.Kind, any, ...*os.File) error) error {
 
 // close closes the duplicates of the unsent sockets.
 func (s *passing) close() {
-	for _, fd := range s.rest {
+	closeFDs(s.rest)
+	s.names, s.rest = nil, nil
+}
+
+func closeFDs(fds []int) {
+	for _, fd := range fds {
 		sys.CloseFD(fd)
 	}
-	s.names, s.rest = nil, nil
 }
 
 // counted returns nil if the candidate has received all sockets. The argument got is the number of sockets that the candidate

@@ -57,7 +57,7 @@ func startChild(e *estate, o *origin, opts *Options, p process.Program) (_ *chil
 		p = p.AsSibling(e.manager.EndOf)
 	}
 	c, err := process.Start(p, e.manager.Environ(env), files, func(control *os.File) error {
-		err := s.next(func(k wire.Kind, body any, files ...*os.File) error { return wire.Queue(control, k, body, files...) })
+		err := s.next(func(k wire.Kind, body any, fds []int) error { return wire.Queue(control, k, body, fds) })
 		atStep("old.queued")
 		return err
 	})

@@ -30,7 +30,7 @@ func newReceiver(t *testing.T) *receiver {
 		t.Fatal(err)
 	}
 	r := &receiver{t: t, link: newLink(t, ours)}
-	if err := wire.Queue(theirs, wire.KindBeat, nil); err != nil {
+	if err := wire.Queue(theirs, wire.KindBeat, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	if r.wire, err = wire.NewSocket(theirs); err != nil {

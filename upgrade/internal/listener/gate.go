@@ -74,7 +74,7 @@ type gate struct {
 
 	mu      sync.Mutex
 	state   gateState
-	changed chan struct{} // closed when the state or the program's deadline changes
+	changed chan struct{} // closed when the state or the program's deadline changes; nil: no reader waits for that
 	given   []net.Conn    // the connections that give was called with, for the next calls of Accept
 	calls   int           // the number of calls of callBack
 	called  bool          // the socket has the deadline that callBack has set, and not the deadline of the program
@@ -88,7 +88,7 @@ type gate struct {
 
 func newGate(deadline func(time.Time) error) *gate {
 	return &gate{
-		deadline: deadline, arrived: make(chan struct{}, 1), changed: make(chan struct{}),
+		deadline: deadline, arrived: make(chan struct{}, 1),
 		waiting: make(chan struct{}), closed: make(chan struct{}),
 	}
 }
@@ -125,8 +125,10 @@ func (g *gate) handle(e gateEvent) (left []net.Conn) {
 
 // signal wakes the readers that wait at the gate. The caller holds the lock.
 func (g *gate) signal() {
-	close(g.changed)
-	g.changed = make(chan struct{})
+	if g.changed != nil {
+		close(g.changed)
+		g.changed = nil
+	}
 }
 
 // through waits until the gate is open, and calls op, which reads from the socket. If callBack interrupts op, through waits at
@@ -188,6 +190,9 @@ func (g *gate) look() look {
 	if g.called && g.state == gateOpen {
 		g.called = false
 		_ = g.deadline(g.program)
+	}
+	if g.changed == nil && g.state == gateShut {
+		g.changed = make(chan struct{})
 	}
 	l := look{g.state, g.changed, g.program, g.calls, nil}
 	if len(g.given) > 0 {

@@ -28,6 +28,10 @@ type (
 		// SendBy is TrySend, except that it waits if the peer has no room, until the deadline at most.
 		SendBy(b []byte, file *os.File, deadline time.Time) error
 	}
+	fdSender interface {
+		// SendFDs is Send for descriptors that no os.File owns.
+		SendFDs(b []byte, fds []int) error
+	}
 	duplicator interface {
 		Dup() (*os.File, error)
 	}
@@ -174,6 +178,23 @@ func (l *Link) SendIf(allowed func() error, k Kind, body any, files ...*os.File)
 	}
 	l.sent.Or(1 << k)
 	return l.wire.Send(answering(b), files)
+}
+
+// SendFDs is Send for descriptors that no os.File owns. It does not close the descriptors. To make a file of the descriptor of a
+// socket would cost more than to send the descriptor.
+func (l *Link) SendFDs(k Kind, body any, fds []int) error {
+	w, ok := l.wire.(fdSender)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	b, err := Encode(k, body, len(fds))
+	if err != nil {
+		return err
+	}
+	l.turn <- struct{}{}
+	defer func() { <-l.turn }()
+	l.sent.Or(1 << k)
+	return w.SendFDs(answering(b), fds)
 }
 
 // Sent reports whether Send was called for a message of the kind. The result is already true when the peer receives the

@@ -81,7 +81,8 @@ func TestQueuedMessageWaitsForItsReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := make([]SocketName, 50)
-	if err := Queue(ours, KindListeners, ListenersBody{Total: 50, Names: names}, seen.Lend(50)...); err != nil {
+	lent := slices.Repeat([]int{int(sys.FD(seen.Lend(1)[0]))}, 50)
+	if err := Queue(ours, KindListeners, ListenersBody{Total: 50, Names: names}, lent); err != nil {
 		t.Fatal(err)
 	}
 	ours.Close() // the death of the sender

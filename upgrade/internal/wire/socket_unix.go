@@ -41,7 +41,12 @@ func NewSocket(file *os.File) (Transport, error) {
 
 func (s *socket) Send(b []byte, files []*os.File) error {
 	defer runtime.KeepAlive(files)
-	rights := sys.Rights(files)
+	return s.send(b, sys.Rights(files))
+}
+
+func (s *socket) SendFDs(b []byte, fds []int) error { return s.send(b, unix.UnixRights(fds...)) }
+
+func (s *socket) send(b, rights []byte) error {
 	if err := s.conn.SetWriteDeadline(time.Now().Add(sendLimit)); err != nil {
 		return err
 	}
@@ -65,15 +70,14 @@ func (s *socket) Recv(b []byte) (int, []*os.File, error) {
 }
 
 // Queue sends a message on the control socket at once and completely, or not at all. It is for a peer that does not run yet.
-// The caller closes the files and control.
-func Queue(control *os.File, k Kind, body any, files ...*os.File) error {
-	b, err := Encode(k, body, len(files))
+// The caller closes the descriptors and control.
+func Queue(control *os.File, k Kind, body any, fds []int) error {
+	b, err := Encode(k, body, len(fds))
 	if err != nil {
 		return err
 	}
 	answering(b)
-	defer runtime.KeepAlive(files)
-	rights := sys.Rights(files)
+	rights := unix.UnixRights(fds...)
 	for {
 		n, err := unix.SendmsgN(int(sys.FD(control)), b, rights, nil, unix.MSG_DONTWAIT)
 		switch {

@@ -12,4 +12,4 @@ func NewSocket(file *os.File) (Transport, error) {
 }
 
 // Queue returns an error: there are no control sockets on Windows.
-func Queue(*os.File, Kind, any, ...*os.File) error { return errors.ErrUnsupported }
+func Queue(*os.File, Kind, any, []int) error { return errors.ErrUnsupported }
