@@ -130,9 +130,11 @@ func TestSocketsAreTakenInOrder(t *testing.T) {
 	passed := &sdnotify.Activation{Files: []*os.File{namedFile(t, unit.(*net.TCPListener), "web")}}
 	second.Activate(passed)
 	listen(t, second, "tcp", addr, false)
-	if len(g.files) > 0 || len(passed.Files) != 1 {
-		t.Errorf("inherited and not taken: %v; passed and not taken: %v", g.files, passed.Files)
+	left, err := passed.Take("listener", "tcp", addr, addr)
+	if len(g.files) > 0 || left == nil || err != nil {
+		t.Fatalf("inherited and not taken: %v; passed and not taken: %v, %v", g.files, left, err)
 	}
+	left.(net.Listener).Close()
 }
 
 // Storable returns a duplicate, which the caller closes. The StoreName of the socket is the same in every generation.

@@ -33,10 +33,16 @@ const storeNameLimit = 255
 // generation has passed the socket.
 type Activation struct {
 	mu    sync.Mutex // guards the fields; not held while a file system or a name server is asked
-	Files []*os.File // passed sockets and other files, by name; first the sockets of socket units, as systemd orders them
-	stale []string   // the names of kept sockets whose path does not exist, see Stale
-	units []uint64   // the inodes of the sockets of socket units; look sets them
-	known bool       // units is complete; Add makes known false again
+	Files []*os.File // what was passed, also if it was taken; first the sockets of socket units, as systemd orders them
+	taken map[*os.File]bool
+	stale []string // the names of kept sockets whose path does not exist, see Stale
+
+	// The method look sets these fields.
+	known  int                   // how many elements of Files the fields describe
+	named  map[string][]*os.File // Files by name
+	others []*os.File            // the elements of Files that are not kept sockets
+	units  []uint64              // the inodes of the sockets of socket units
+	left   int                   // how many kept sockets were not taken
 }
 
 // TakeActivation takes the sockets that LISTEN_FDS and LISTEN_FDNAMES describe. It unsets these variables and LISTEN_PID,
@@ -51,7 +57,7 @@ func TakeActivation() *Activation {
 func (p *Activation) Add(files []*os.File) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.Files, p.known = append(p.Files, files...), false
+	p.Files = append(p.Files, files...)
 }
 
 // StoreName returns the name under which a service manager keeps a socket. The name is printable, has no colon, and is the same
@@ -80,7 +86,7 @@ func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 		return nil, nil
 	}
 	own := StoreName(kind, network, key)
-	for _, f := range p.list() {
+	for _, f := range p.candidates(own) {
 		stored := strings.HasPrefix(f.Name(), StorePrefix)
 		switch {
 		case f.Name() == own && own != "" && noPath(network, addr):
@@ -106,28 +112,42 @@ func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 	return nil, nil
 }
 
-// list returns the passed files that were not taken.
-func (p *Activation) list() []*os.File {
+// candidates returns the passed files that were not taken and are no kept sockets, and the kept sockets with this name.
+func (p *Activation) candidates(name string) []*os.File {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.look()
-	return slices.Clone(p.Files)
+	files := slices.Clone(p.others)
+	if strings.HasPrefix(name, StorePrefix) {
+		files = append(files, p.named[name]...)
+	}
+	return slices.DeleteFunc(files, func(f *os.File) bool { return p.taken[f] })
 }
 
 // takeSocket takes a passed socket. sock is nil if the socket was taken in the meantime.
 func (p *Activation) takeSocket(f *os.File, kind string) (sock any, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := slices.Index(p.Files, f)
-	if i < 0 {
+	if p.look(); p.taken[f] || !slices.Contains(p.named[f.Name()], f) {
 		return nil, nil
 	}
 	if sock, err = fileSocket(f, kind); err != nil {
 		return nil, err
 	}
 	f.Close()
-	p.Files = append(p.Files[:i:i], p.Files[i+1:]...)
+	p.take(f)
 	return sock, nil
+}
+
+// take notes that a file was taken. The caller holds p.mu, and has called look.
+func (p *Activation) take(f *os.File) {
+	if p.taken == nil {
+		p.taken = map[*os.File]bool{}
+	}
+	p.taken[f] = true
+	if strings.HasPrefix(f.Name(), StorePrefix) {
+		p.left--
+	}
 }
 
 func (p *Activation) noteStale(name string) {
@@ -147,16 +167,19 @@ func (p *Activation) IsUnit(inode uint64) bool {
 	return slices.Contains(p.units, inode)
 }
 
-// look notes the inodes of the sockets of socket units. The caller holds p.mu.
+// look notes the names of the passed files, and the inodes of the sockets of socket units. The caller holds p.mu.
 func (p *Activation) look() {
-	if p.known {
-		return
+	if p.named == nil {
+		p.named = map[string][]*os.File{}
 	}
-	p.known = true
-	for _, f := range p.Files {
+	for ; p.known < len(p.Files); p.known++ {
+		f := p.Files[p.known]
+		p.named[f.Name()] = append(p.named[f.Name()], f)
 		if strings.HasPrefix(f.Name(), StorePrefix) {
+			p.left++
 			continue
 		}
+		p.others = append(p.others, f)
 		if inode, ok := inodeOf(f); ok {
 			p.units = append(p.units, inode)
 		}
@@ -204,10 +227,8 @@ func (p *Activation) Stale(name string) bool {
 
 func (p *Activation) names() []string {
 	names := []string{}
-	for _, f := range p.list() {
-		if !strings.HasPrefix(f.Name(), StorePrefix) {
-			names = append(names, f.Name())
-		}
+	for _, f := range p.candidates("") {
+		names = append(names, f.Name())
 	}
 	return names
 }
@@ -283,7 +304,7 @@ func (p *Activation) kept() (files []*os.File) {
 	defer p.mu.Unlock()
 	p.look()
 	for _, f := range p.Files {
-		if strings.HasPrefix(f.Name(), StorePrefix) && !p.ofUnit(f) {
+		if !p.taken[f] && strings.HasPrefix(f.Name(), StorePrefix) && !p.ofUnit(f) {
 			files = append(files, f)
 		}
 	}
@@ -291,7 +312,16 @@ func (p *Activation) kept() (files []*os.File) {
 }
 
 // HasKept reports whether there is a socket with which EachKept calls its function.
-func (p *Activation) HasKept() bool { return len(p.kept()) > 0 }
+func (p *Activation) HasKept() bool {
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	p.look()
+	left, units := p.left, len(p.units)
+	p.mu.Unlock()
+	return left > 0 && (units == 0 || len(p.kept()) > 0)
+}
 
 // TakeKept takes a kept socket that belongs to no socket unit. It takes the first such socket that is not stale (see Stale) and
 // for which the function matches returns true. It returns the socket as a net.Listener or a net.PacketConn, and the name under
@@ -321,6 +351,9 @@ func (p *Activation) Unclaimed() (kept []*os.File, names []string) {
 	defer p.mu.Unlock()
 	p.look()
 	for _, f := range p.Files {
+		if p.taken[f] {
+			continue
+		}
 		isKept := strings.HasPrefix(f.Name(), StorePrefix)
 		if isKept {
 			names = append(names, f.Name())
@@ -331,7 +364,7 @@ func (p *Activation) Unclaimed() (kept []*os.File, names []string) {
 			f.Close()
 		}
 	}
-	p.Files = nil
+	p.Files, p.known, p.named, p.others, p.left = nil, 0, nil, nil, 0
 	return kept, names
 }
 
@@ -339,9 +372,10 @@ func (p *Activation) Unclaimed() (kept []*os.File, names []string) {
 func (p *Activation) TakeFile(name string) *os.File {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i, f := range p.Files {
-		if f.Name() == name {
-			p.Files = append(p.Files[:i:i], p.Files[i+1:]...)
+	p.look()
+	for _, f := range p.named[name] {
+		if !p.taken[f] {
+			p.take(f)
 			return f
 		}
 	}

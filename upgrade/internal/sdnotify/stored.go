@@ -15,8 +15,9 @@ func (p *Activation) Stored(name string) (c syscall.RawConn, ok bool) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, f := range p.Files {
-		if f.Name() == name {
+	p.look()
+	for _, f := range p.named[name] {
+		if !p.taken[f] {
 			c, err := f.SyscallConn()
 			return c, err == nil
 		}

@@ -16,6 +16,8 @@ import (
 // process.
 type inbox struct {
 	file  *os.File
+	buf   []byte        // for next
+	oob   []byte        // for next: descriptors
 	read  chan struct{} // the loop sends a value when it has read all messages that waited
 	ended atomic.Bool   // the other end is closed
 	quit  chan struct{} // closed by close
@@ -24,7 +26,10 @@ type inbox struct {
 
 // newInbox takes over the file.
 func newInbox(file *os.File) *inbox {
-	return &inbox{file: file, read: make(chan struct{}), quit: make(chan struct{}), done: make(chan struct{})}
+	return &inbox{
+		file: file, buf: make([]byte, 8<<10), oob: make([]byte, unix.CmsgSpace(64*4)),
+		read: make(chan struct{}), quit: make(chan struct{}), done: make(chan struct{}),
+	}
 }
 
 // await waits until there is something to read. It returns false if one end of the channel was closed: no message can come any
@@ -61,9 +66,8 @@ func (b *inbox) close() {
 
 // next takes the next message, and returns false if no message waits.
 func (b *inbox) next() (sdnotify.Message, bool) {
-	buf, oob := make([]byte, 8<<10), make([]byte, unix.CmsgSpace(64*4))
 	for closed := false; ; {
-		n, oobn, _, _, err := unix.Recvmsg(int(sys.FD(b.file)), buf, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		n, oobn, _, _, err := unix.Recvmsg(int(sys.FD(b.file)), b.buf, b.oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 		if err == unix.EINTR || err == unix.ECONNRESET { // after ECONNRESET the last messages of the peer can still be read
 			continue
 		}
@@ -77,7 +81,7 @@ func (b *inbox) next() (sdnotify.Message, bool) {
 		if err != nil || b.ended.Load() {
 			return sdnotify.Message{}, false
 		}
-		return sdnotify.ParseMessage(buf[:n], oob[:oobn]), true
+		return sdnotify.ParseMessage(b.buf[:n], b.oob[:oobn]), true
 	}
 }
 

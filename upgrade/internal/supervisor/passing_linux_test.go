@@ -41,11 +41,12 @@ func TestSocketsArePassedOneMessageAtATime(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer null.Close()
+		var held []kept
 		for i := range c.sockets {
-			s.store.all = append(s.store.all, kept{name: fmt.Sprint(i, ".", strings.Repeat("x", max(0, c.long-len(fmt.Sprint(i, "."))))), file: null})
+			held = append(held, kept{name: fmt.Sprint(i, ".", strings.Repeat("x", max(0, c.long-len(fmt.Sprint(i, "."))))), file: null})
 		}
 		g, channel := s.self(t)
-		p, err := queue(g.inbox.file, s.store.all)
+		p, err := queue(g.inbox.file, held)
 		if err != nil || p.total != c.sockets {
 			t.Fatalf("%s: %d, %v", name, p.total, err)
 		}
@@ -66,7 +67,6 @@ func TestSocketsArePassedOneMessageAtATime(t *testing.T) {
 		if got != c.sockets || messages != c.messages {
 			t.Errorf("%s: %d sockets in %d messages, want %d in %d", name, got, messages, c.sockets, c.messages)
 		}
-		s.store.all = nil
 	}
 }
 

@@ -134,7 +134,7 @@ func TestProgramThatIsTooLateIsKilled(t *testing.T) {
 		"after the service":    func(s *supervisor) { s.finish(0); s.started(<-s.launched) },
 		"after the supervisor": func(*supervisor) {},
 	} {
-		s := newSupervisor(Config{Timeout: time.Minute, Logger: slog.New(slog.DiscardHandler)}, nil, &store{}, nil)
+		s := newSupervisor(Config{Timeout: time.Minute, Logger: slog.New(slog.DiscardHandler)}, nil, newStore(nil), nil)
 		s.start(sleeping(t), nil)
 		end(s)
 		s.procs.close()

@@ -11,19 +11,27 @@ import (
 )
 
 // store holds the sockets of the service by name, for the next process that is started.
-type store struct{ all []kept }
+type store struct {
+	sockets map[socketID]*kept
+	named   map[string][]*kept // the same sockets by name
+	added   int                // how many sockets were added so far
+}
 
 type kept struct {
-	name     string
-	file     *os.File
-	dev, ino uint64
+	name   string
+	file   *os.File
+	id     socketID
+	number int // the sockets are numbered in the order in which they were added
 }
+
+// socketID identifies a socket by its device and inode.
+type socketID struct{ dev, ino uint64 }
 
 // storeLimit is how many sockets the store holds at most: enough for the main generation and the generation before.
 const storeLimit = 2 * sdnotify.MostSockets
 
 func newStore(files []*os.File) *store {
-	s := new(store)
+	s := &store{sockets: map[socketID]*kept{}, named: map[string][]*kept{}}
 	for _, f := range files {
 		s.add(f.Name(), f)
 	}
@@ -35,35 +43,56 @@ func newStore(files []*os.File) *store {
 // from a socket unit, the old name stays. before is the name that the socket had before this call; empty for a new socket.
 func (s *store) add(name string, f *os.File) (held *kept, before string) {
 	var st unix.Stat_t
-	if err := unix.Fstat(int(sys.FD(f)), &st); err != nil || len(s.all) >= storeLimit {
+	if err := unix.Fstat(int(sys.FD(f)), &st); err != nil || len(s.sockets) >= storeLimit {
 		f.Close()
 		return nil, ""
 	}
-	k := kept{name, f, uint64(st.Dev), st.Ino}
-	if i := slices.IndexFunc(s.all, func(o kept) bool { return o.dev == k.dev && o.ino == k.ino }); i >= 0 {
+	id := socketID{uint64(st.Dev), st.Ino}
+	if held = s.sockets[id]; held != nil {
 		f.Close()
-		held, before = &s.all[i], s.all[i].name
+		before = held.name
 		if strings.HasPrefix(name, sdnotify.StorePrefix) && strings.HasPrefix(before, sdnotify.StorePrefix) {
-			held.name = name // the same address, spelled in another way
+			s.rename(held, name) // the same address, spelled in another way
 		}
 		return held, before
 	}
-	s.all = append(s.all, k)
-	return &s.all[len(s.all)-1], ""
+	s.added++
+	held = &kept{name, f, id, s.added}
+	s.sockets[id], s.named[name] = held, append(s.named[name], held)
+	return held, ""
+}
+
+func (s *store) rename(k *kept, name string) {
+	if k.name == name {
+		return
+	}
+	if s.named[k.name] = slices.DeleteFunc(s.named[k.name], func(o *kept) bool { return o == k }); len(s.named[k.name]) == 0 {
+		delete(s.named, k.name)
+	}
+	k.name, s.named[name] = name, append(s.named[name], k)
 }
 
 func (s *store) remove(name string) {
-	s.all = slices.DeleteFunc(s.all, func(k kept) bool {
-		if k.name == name {
-			k.file.Close()
-		}
-		return k.name == name
-	})
+	for _, k := range s.named[name] {
+		k.file.Close()
+		delete(s.sockets, k.id)
+	}
+	delete(s.named, name)
+}
+
+// list returns the sockets in the order in which they were added.
+func (s *store) list() (all []kept) {
+	for _, k := range s.sockets {
+		all = append(all, *k)
+	}
+	slices.SortFunc(all, func(a, b kept) int { return a.number - b.number })
+	return all
 }
 
 func (s *store) close() {
-	for _, k := range s.all {
+	for _, k := range s.sockets {
 		k.file.Close()
 	}
-	s.all = nil
+	clear(s.sockets)
+	clear(s.named)
 }

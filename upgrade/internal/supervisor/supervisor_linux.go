@@ -7,7 +7,6 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -273,7 +272,7 @@ func (s *supervisor) start(b *process.Build, report *Report) {
 	s.reserve.Release() // a start needs descriptors
 	l := &launch{
 		build: b, rollback: s.recovery.builds.rollback(), number: s.procs.nextNumber(s.recovery.leastNumber()), report: report,
-		held: slices.Clone(s.store.all), meetings: toMeet(s.procs), others: toIntroduce(s.procs), attr: &syscall.SysProcAttr{Setpgid: true},
+		held: s.store.list(), meetings: toMeet(s.procs), others: toIntroduce(s.procs), attr: &syscall.SysProcAttr{Setpgid: true},
 		watchdog: s.opts.Watchdog, log: s.log, due: time.Now().Add(s.opts.Timeout),
 	}
 	s.console.foreground(l.attr)

@@ -26,7 +26,7 @@ func idle(t *testing.T) *supervisor {
 	t.Helper()
 	o := Config{Timeout: time.Minute, AbortGrace: 30 * time.Second, Guard: time.Minute, GiveUp: 5 * time.Minute}
 	o.Logger = slog.New(slog.DiscardHandler)
-	s := newSupervisor(o, nil, &store{}, nil)
+	s := newSupervisor(o, nil, newStore(nil), nil)
 	t.Cleanup(func() {
 		s.reserve.Release()
 		s.procs.close()
@@ -186,22 +186,22 @@ func TestStoreHoldsEachSocketOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newStore([]*os.File{web})
-	if k, before := s.add("midair.web", again); k != &s.all[0] || before != "web" || len(s.all) != 1 || k.name != "web" {
-		t.Errorf("%d entries, %v, before %q", len(s.all), k, before)
+	if k, before := s.add("midair.web", again); k.file != web || before != "web" || len(s.list()) != 1 || k.name != "web" {
+		t.Errorf("%d entries, %v, before %q", len(s.list()), k, before)
 	}
 	if _, err := again.Stat(); err == nil {
 		t.Error("the duplicate is open")
 	}
-	if k, before := s.add("admin", listeningFile(t, "x")); k != &s.all[1] || before != "" || len(s.all) != 2 {
-		t.Errorf("%d entries, %v, before %q", len(s.all), k, before)
+	if k, before := s.add("admin", listeningFile(t, "x")); *k != s.list()[1] || before != "" || len(s.list()) != 2 {
+		t.Errorf("%d entries, %v, before %q", len(s.list()), k, before)
 	}
 	s.remove("nothing")
 	s.remove("web")
-	if _, err := web.Stat(); err == nil || len(s.all) != 1 {
-		t.Errorf("after the removal: %d entries, %v", len(s.all), err)
+	if _, err := web.Stat(); err == nil || len(s.list()) != 1 {
+		t.Errorf("after the removal: %d entries, %v", len(s.list()), err)
 	}
 	s.close()
-	if len(s.all) != 0 {
+	if len(s.list()) != 0 {
 		t.Error("not empty after close")
 	}
 }
@@ -383,8 +383,8 @@ func TestKeptSocketGetsItsNewName(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := newStore([]*os.File{f})
-		if k, before := s.add(sdnotify.StorePrefix+"new", again); k == nil || before != first || len(s.all) != 1 || s.all[0].name != want {
-			t.Errorf("%s: %+v", first, s.all)
+		if k, before := s.add(sdnotify.StorePrefix+"new", again); k == nil || before != first || len(s.list()) != 1 || s.list()[0].name != want {
+			t.Errorf("%s: %+v", first, s.list())
 		}
 		s.close()
 	}
