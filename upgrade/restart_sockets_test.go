@@ -62,19 +62,7 @@ func TestThousandsOfListeners(t *testing.T) {
 	mustAll := func() {
 		t.Helper()
 		for _, addr := range addrs {
-			network := "tcp"
-			if filepath.IsAbs(addr) {
-				network = "unix"
-			}
-			c, err := net.Dial(network, addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			_ = c.SetReadDeadline(time.Now().Add(patience)) // never fails for such a connection
-			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-				t.Fatalf("%s: %v", addr, err)
-			}
-			c.Close()
+			mustClose(t, addr)
 		}
 	}
 	for range 2 {
@@ -91,4 +79,47 @@ func TestThousandsOfListeners(t *testing.T) {
 		}
 	}
 	r.MustStop(syscall.SIGTERM)
+}
+
+// Each of many listeners with the same address keeps its port in every upgrade, with and without the supervisor. No client is
+// refused.
+func TestPortsOfManyListenersAreKept(t *testing.T) {
+	t.Parallel()
+	for name, set := range map[string]func(*plan.Settings){"alone": func(*plan.Settings) {}, "supervised": always} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const many = 250 // TCP sockets, and as many unix sockets
+			r := testclient.Start(t, func(s *plan.Settings) { set(s); s.Ports = many })
+			ports := r.Read("ports")
+			for range 2 {
+				r.Upgrade()
+				if now := r.Read("ports"); now != ports {
+					t.Error("the ports have changed")
+				}
+				for addr := range strings.SplitSeq(ports, "\n") {
+					mustClose(t, addr)
+				}
+			}
+			r.SignalMain(syscall.SIGTERM)
+			r.WaitFamily(t, 0, patience)
+		})
+	}
+}
+
+// mustClose connects to an address of a socket of Settings.Ports, and waits until the service has closed the connection.
+func mustClose(t *testing.T, addr string) {
+	t.Helper()
+	network := "tcp"
+	if filepath.IsAbs(addr) {
+		network = "unix"
+	}
+	c, err := net.Dial(network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetReadDeadline(time.Now().Add(patience)) // never fails for such a connection
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Fatalf("%s: %v", addr, err)
+	}
 }
