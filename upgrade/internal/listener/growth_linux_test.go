@@ -84,7 +84,8 @@ func TestReceivedSocketsAreTakenWithoutASearch(t *testing.T) {
 			}
 			r.Add(names, make([]*os.File, n))
 			for i, f := range r.files {
-				f.file, f.at = os.Stdin, func() (spot, bool) { return localSpot(addrOf(i)), true }
+				f.file = os.Stdin
+				f.once.Do(func() { f.at, f.known = localSpot(addrOf(i)), true })
 			}
 			return func() {
 				for _, name := range names {

@@ -35,10 +35,13 @@ type Received struct {
 type received struct {
 	name wire.SocketName
 	file *os.File
-	late bool                // see MarkLate
-	own  bool                // see MarkOwn
-	gone bool                // the socket was taken
-	at   func() (spot, bool) // returns where the socket is bound; may ask a file system, which may hang
+	late bool // see MarkLate
+	own  bool // see MarkOwn
+	gone bool // the socket was taken
+
+	once  sync.Once // sets the following fields, see the method spot
+	at    spot
+	known bool
 }
 
 var _ Inheritor = (*Received)(nil)
@@ -60,8 +63,7 @@ func (r *Received) Add(names []wire.SocketName, files []*os.File) {
 	defer r.mu.Unlock()
 	for i, f := range files {
 		if i < len(names) {
-			at := sync.OnceValues(func() (spot, bool) { return spotted(names[i], f) })
-			one := &received{name: names[i], file: f, at: at}
+			one := &received{name: names[i], file: f}
 			r.files, r.left = append(r.files, one), r.left+1
 			r.named[one.name] = append(r.named[one.name], one)
 		} else {
@@ -218,7 +220,11 @@ func (f *received) isOwnTCP() bool {
 
 func (f *received) hasNoPath() bool { return !hasPath(f.name) }
 
-func (f *received) spot() (spot, bool) { return f.at() }
+// spot returns where the socket is bound. It may ask a file system, which may hang.
+func (f *received) spot() (spot, bool) {
+	f.once.Do(func() { f.at, f.known = spotted(f.name, f.file) })
+	return f.at, f.known
+}
 
 func anyReceived(*received) bool { return true }
 
