@@ -25,14 +25,14 @@ import (
 // findBeside finds the neighbours of a new listener with the spot want. A neighbour is a listener that this library has opened
 // in an older process, that overlaps with want, and that the program has not opened here yet. findBeside sets SO_REUSEPORT on
 // the neighbours. It returns nil if there are no neighbours, and no open inherited listener overlaps with want either.
-func (s *Set) findBeside(want spot) *neighbours {
+func findBeside(want spot, open []*Socket, from *supply) *neighbours {
 	found := false
-	for _, r := range s.near(want) { // sockets opened by this process do not count: there the program itself must set SO_REUSEPORT
+	for _, r := range open { // sockets opened by this process do not count: there the program itself must set SO_REUSEPORT
 		at, ok := r.spot()
 		found = found || ok && r.kind == "listener" && r.from == inherited && want.overlaps(at)
 	}
 	var b neighbours
-	s.eachOwn(want, func(name wire.SocketName, at spot, f *os.File) {
+	from.eachOwn(want, func(name wire.SocketName, at spot, f *os.File) {
 		if name.Kind != "listener" || !want.overlaps(at) {
 			return
 		}

@@ -85,7 +85,8 @@ func TestReceivedSocketsAreTakenWithoutASearch(t *testing.T) {
 			r.Add(names, make([]*os.File, n))
 			for i, f := range r.files {
 				f.file = os.Stdin
-				f.once.Do(func() { f.at, f.known = localSpot(addrOf(i)), true })
+				at := localSpot(addrOf(i))
+				f.once.Do(func() { f.at = &at })
 			}
 			return func() {
 				for _, name := range names {

@@ -172,7 +172,7 @@ func (s *Set) bindBeside(ref *Socket) (any, error) {
 	if !ok {
 		return nil, nil
 	}
-	b := s.findBeside(want)
+	b := findBeside(want, s.near(want), &s.supply)
 	if b == nil {
 		return nil, nil
 	}

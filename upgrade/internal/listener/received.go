@@ -39,9 +39,8 @@ type received struct {
 	own  bool // see MarkOwn
 	gone bool // the socket was taken
 
-	once  sync.Once // sets the following fields, see the method spot
-	at    spot
-	known bool
+	once sync.Once // sets at, see the method spot
+	at   *spot     // nil: the spot is not known
 }
 
 var _ Inheritor = (*Received)(nil)
@@ -221,9 +220,16 @@ func (f *received) isOwnTCP() bool {
 func (f *received) hasNoPath() bool { return !hasPath(f.name) }
 
 // spot returns where the socket is bound. It may ask a file system, which may hang.
-func (f *received) spot() (spot, bool) {
-	f.once.Do(func() { f.at, f.known = spotted(f.name, f.file) })
-	return f.at, f.known
+func (f *received) spot() (at spot, known bool) {
+	f.once.Do(func() {
+		if at, ok := spotted(f.name, f.file); ok {
+			f.at = &at
+		}
+	})
+	if f.at == nil {
+		return at, false
+	}
+	return *f.at, true
 }
 
 func anyReceived(*received) bool { return true }

@@ -6,6 +6,8 @@
 //	opening.go    how a Set opens a socket for the program
 //	handover.go   how a Set passes sockets on, and what happens to received sockets that were not opened
 //	sockets.go    sockets: the open sockets
+//	index.go      index: finds an open socket by its name or its spot
+//	spots.go      spots: finds a socket by its spot
 //	accepting.go  which open sockets may accept, and when a socket begins to listen
 //	supply.go     supply: the sockets that other processes have opened
 //	received.go   Received: the sockets that came over the control socket

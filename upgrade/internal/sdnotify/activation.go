@@ -12,7 +12,6 @@ import (
 	"sync"
 
 	"github.com/coreos/go-systemd/v22/activation"
-	"github.com/midair-go/midair/internal/sys"
 )
 
 // Network is the network to pass to Listen for a socket that is named in a socket unit of systemd.
@@ -112,18 +111,6 @@ func (p *Activation) Take(kind, network, addr, key string) (any, error) {
 	return nil, nil
 }
 
-// candidates returns the passed files that were not taken and are no kept sockets, and the kept sockets with this name.
-func (p *Activation) candidates(name string) []*os.File {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.look()
-	files := slices.Clone(p.others)
-	if strings.HasPrefix(name, StorePrefix) {
-		files = append(files, p.named[name]...)
-	}
-	return slices.DeleteFunc(files, func(f *os.File) bool { return p.taken[f] })
-}
-
 // takeSocket takes a passed socket. sock is nil if the socket was taken in the meantime.
 func (p *Activation) takeSocket(f *os.File, kind string) (sock any, err error) {
 	p.mu.Lock()
@@ -137,17 +124,6 @@ func (p *Activation) takeSocket(f *os.File, kind string) (sock any, err error) {
 	f.Close()
 	p.take(f)
 	return sock, nil
-}
-
-// take notes that a file was taken. The caller holds p.mu, and has called look.
-func (p *Activation) take(f *os.File) {
-	if p.taken == nil {
-		p.taken = map[*os.File]bool{}
-	}
-	p.taken[f] = true
-	if strings.HasPrefix(f.Name(), StorePrefix) {
-		p.left--
-	}
 }
 
 func (p *Activation) noteStale(name string) {
@@ -165,43 +141,6 @@ func (p *Activation) IsUnit(inode uint64) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Contains(p.units, inode)
-}
-
-// look notes the names of the passed files, and the inodes of the sockets of socket units. The caller holds p.mu.
-func (p *Activation) look() {
-	if p.named == nil {
-		p.named = map[string][]*os.File{}
-	}
-	for ; p.known < len(p.Files); p.known++ {
-		f := p.Files[p.known]
-		p.named[f.Name()] = append(p.named[f.Name()], f)
-		if strings.HasPrefix(f.Name(), StorePrefix) {
-			p.left++
-			continue
-		}
-		p.others = append(p.others, f)
-		if inode, ok := inodeOf(f); ok {
-			p.units = append(p.units, inode)
-		}
-	}
-}
-
-func inodeOf(f *os.File) (inode uint64, ok bool) {
-	fd, inode, err := sys.Duplicate(f)
-	if err != nil {
-		return 0, false
-	}
-	sys.CloseFD(fd)
-	return inode, true
-}
-
-// ofUnit reports whether the socket in f belongs to a socket unit. The caller holds p.mu.
-func (p *Activation) ofUnit(f *os.File) bool {
-	if len(p.units) == 0 {
-		return false
-	}
-	inode, ok := inodeOf(f)
-	return ok && slices.Contains(p.units, inode)
 }
 
 // noPath reports whether addr is the path of a unix socket, and the path does not exist. Clients cannot connect to such a

@@ -8,7 +8,7 @@
 //	passed.go      the sockets that the supervisor sends to a process that it starts
 //	queue.go       the queue of a Notifier: sends in order, and the caller does not wait for a manager that does not read
 //	endings.go     how candidates have ended
-//	stored.go      which sockets the manager keeps
+//	stored.go      which sockets the manager keeps, and how an Activation finds a passed socket by its name
 //	activation.go  Activation: the sockets that the manager has passed
 package sdnotify
 
