@@ -67,7 +67,7 @@ func attemptAt(t *testing.T, s stage) *attempt {
 	c := saying(t)
 	a.stage, a.child, a.received = s, c.child, c.received
 	a.child.passing, a.cand.link = &passing{}, a.child.link
-	a.values = a.estate.marshal()
+	a.values = a.estate.marshal(nil)
 	<-a.values.done
 	if s == atReacquiring {
 		a.work = newWork("reacquire", func() {}, nil, func() error { return nil })

@@ -92,7 +92,7 @@ func startSnapshot(k *state.Keeper, limit time.Duration) *snapshot {
 		}
 		done := make(chan written, 1)
 		go func() { // ends when MarshalBinary returns
-			file, err := k.Snapshot()
+			file, _, err := k.Snapshot(nil)
 			done <- written{file, err}
 		}()
 		select {

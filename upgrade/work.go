@@ -10,6 +10,7 @@ import (
 	"github.com/midair-go/midair/internal/guard"
 	"github.com/midair-go/midair/internal/process"
 	"github.com/midair-go/midair/internal/sys"
+	"github.com/midair-go/midair/upgrade/internal/state"
 )
 
 // The functions that run beside an attempt: functions of the program, and other functions that may take long. An attempt can
@@ -154,7 +155,8 @@ func (c *chosen) drop() {
 // marshalled has the work that writes the values of Keep to a file, and the file.
 type marshalled struct {
 	*work
-	state *os.File // must be read only after the end of the work; nil: there are no values
+	state *os.File    // must be read only after the end of the work; nil: there are no values to send
+	marks state.Marks // the marks of all values, for the next call of marshal; must be read only after the end of the work
 }
 
 // drop closes the file when the work has ended. It does nothing if m is nil.
@@ -169,11 +171,12 @@ func (m *marshalled) drop() {
 	}()
 }
 
-// marshal begins to write the values of Keep to a file.
-func (e *estate) marshal() *marshalled {
+// marshal begins to write the values of Keep to a file. If the candidate has received values before, sent is the marks of these
+// values, and the file has only the values that have changed since.
+func (e *estate) marshal(sent state.Marks) *marshalled {
 	m := new(marshalled)
 	m.work = newWork("marshal", nil, errors.New("the values of Keep were not marshalled: MarshalBinary has ended its goroutine"), func() (err error) {
-		m.state, err = e.keeper.Snapshot()
+		m.state, m.marks, err = e.keeper.Snapshot(sent)
 		return err
 	})
 	return m

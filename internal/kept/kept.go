@@ -38,7 +38,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"hash/crc32"
+	"io"
 	"time"
 )
 
@@ -86,6 +88,14 @@ func (s Sum) Size() int {
 	return sha256.Size
 }
 
+// New returns a hash for the checksum of a state that is written in parts. The hash must get all bytes before the checksum.
+func (s Sum) New() hash.Hash {
+	if s == CRC32 {
+		return crc32.NewIEEE()
+	}
+	return sha256.New()
+}
+
 func (s Sum) of(b []byte) []byte {
 	if s == CRC32 {
 		return binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(b))
@@ -111,11 +121,49 @@ func (f Format) Open(data []byte) *Reader {
 		return &Reader{format: f, err: f.refuse(ErrDamaged)}
 	}
 	r := &Reader{format: f, version: data[start-1], rest: data[start:end:end]}
-	if r.version > f.Version {
+	if r.err = f.read(r.version); r.err != nil {
 		r.rest = nil
-		r.err = fmt.Errorf("%w (version %d, this process reads up to %d)", f.refuse(ErrLater), r.version, f.Version)
 	}
 	return r
+}
+
+// OpenAt does the same as Open for a state of size bytes that begins at the beginning of file. It returns the place of the body.
+// OpenAt has only a small part of the state in memory at a time.
+func (f Format) OpenAt(file io.ReaderAt, size int64) (*io.SectionReader, error) {
+	all := io.NewSectionReader(file, 0, size)
+	start, end := int64(len(f.Magic)+1), size-int64(f.Sum.Size())
+	head := make([]byte, min(start, size))
+	if _, err := io.ReadFull(all, head); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name, err)
+	}
+	if !bytes.HasPrefix(head, []byte(f.Magic)) {
+		return nil, f.refuse(ErrForeign)
+	}
+	if end < start {
+		return nil, f.refuse(ErrDamaged)
+	}
+	sum, want := f.Sum.New(), make([]byte, f.Sum.Size())
+	sum.Write(head) // a hash returns no error
+	_, err := io.CopyBuffer(sum, io.LimitReader(all, end-start), make([]byte, min(end-start+1, 128<<10)))
+	if err == nil {
+		_, err = io.ReadFull(all, want)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name, err)
+	}
+	version := head[start-1]
+	if version == 0 || !bytes.Equal(sum.Sum(nil), want) {
+		return nil, f.refuse(ErrDamaged)
+	}
+	return io.NewSectionReader(file, start, end-start), f.read(version)
+}
+
+// read returns an ErrLater if this process cannot read states of the version.
+func (f Format) read(version byte) error {
+	if version > f.Version {
+		return fmt.Errorf("%w (version %d, this process reads up to %d)", f.refuse(ErrLater), version, f.Version)
+	}
+	return nil
 }
 
 // Body returns a Reader of bytes which have no magic, no version and no checksum: for example a list inside a field, or a

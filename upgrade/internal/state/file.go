@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,24 +19,36 @@ import (
 // of a name, the name, the length of the data, and the data.
 var format = kept.Format{Name: "state", Magic: "midair\x00", Version: 1}
 
-// begin returns the first bytes of a file with the given number of entries.
-func begin(entries int) []byte {
+// headSize is the number of bytes before the first entry.
+var headSize = int64(len(head(0)))
+
+// head returns the beginning of a file with the given number of entries.
+func head(entries int) []byte {
 	return binary.BigEndian.AppendUint32(format.Begin(), uint32(entries))
 }
 
-func appendEntry(b []byte, name string, data []byte) []byte {
-	return kept.Append64(kept.Append32(b, name), data)
+// partSize is the number of bytes of a value that are written or read at once. Between two parts other goroutines can run: a
+// longer call that copies memory or computes a checksum would delay the garbage collector, and with it all goroutines.
+const partSize = 128 << 10
+
+// entry is the bytes of a value, under its name.
+type entry struct {
+	name string
+	data []byte
 }
 
-// write makes a sealed file with b and the checksum of b. The caller has made b with begin and appendEntry. The caller closes
-// the file.
-func write(b []byte) (*os.File, error) {
+// head returns the bytes before the data.
+func (e entry) head() []byte {
+	return binary.BigEndian.AppendUint64(kept.Append32(nil, e.name), uint64(len(e.data)))
+}
+
+// write makes a sealed file with the entries. The caller closes the file.
+func write(entries []entry) (*os.File, error) {
 	f, err := sys.MemFile("midair-state")
 	if err != nil {
 		return nil, err
 	}
-	_, err = f.Write(format.Seal(b))
-	if err == nil {
+	if err = fill(f, entries); err == nil {
 		err = sys.Seal(f)
 	}
 	if err != nil {
@@ -43,6 +56,22 @@ func write(b []byte) (*os.File, error) {
 		return nil, fmt.Errorf("write state: %w", err)
 	}
 	return f, nil
+}
+
+// fill writes the entries and their checksum. It makes no copy of the data of an entry.
+func fill(w io.Writer, entries []entry) error {
+	out, sum := bufio.NewWriter(w), format.Sum.New()
+	both := io.MultiWriter(out, sum)
+	// The errors are not read before Flush, because out keeps its first error, and Flush returns it.
+	both.Write(head(len(entries)))
+	for _, e := range entries {
+		both.Write(e.head())
+		for part := range slices.Chunk(e.data, partSize) {
+			both.Write(part)
+		}
+	}
+	out.Write(sum.Sum(nil))
+	return out.Flush()
 }
 
 // read returns the entries of a file. It checks the file, because any process may have written it. limit is the greatest size
@@ -58,31 +87,69 @@ func read(f *os.File, limit int64) (map[string][]byte, error) {
 	if err := sys.CheckSeal(f); err != nil {
 		return nil, fmt.Errorf("read state: %w", err)
 	}
-	b, err := io.ReadAll(io.NewSectionReader(f, 0, info.Size()))
-	if err != nil {
-		return nil, fmt.Errorf("read state: %w", err)
-	}
-	return decode(b)
+	return decode(f, info.Size())
 }
 
-// errRest means that there are bytes after the last entry. No version of this package writes such bytes. A new version that has
-// more to write adds an entry.
-var errRest = errors.New("bytes after the last entry")
+var (
+	// errRest means that there are bytes after the last entry. No version of this package writes such bytes. A new version that
+	// has more to write adds an entry.
+	errRest  = errors.New("bytes after the last entry")
+	errShort = errors.New("the last entry is not complete")
+)
 
-func decode(b []byte) (map[string][]byte, error) {
-	r := format.Open(b)
-	values := map[string][]byte{}
-	for n := r.Uint32(); n > 0 && r.Err() == nil; n-- {
-		name := string(r.Bytes32())
-		values[name] = r.Bytes64()
-	}
-	if err := r.Err(); err != nil {
+// decode returns the entries of a file of the given size. The data of each entry has memory of its own.
+func decode(file io.ReaderAt, size int64) (map[string][]byte, error) {
+	body, err := format.OpenAt(file, size)
+	if err != nil {
 		return nil, fmt.Errorf("read %w", err)
 	}
-	if r.Left() > 0 {
-		return nil, fmt.Errorf("read %w", r.Damaged(errRest))
+	b := &reader{in: bufio.NewReader(body), left: uint64(body.Size())}
+	values := map[string][]byte{}
+	for n := b.number(4); n > 0 && b.err == nil; n-- {
+		name := string(b.take(b.number(4)))
+		values[name] = b.take(b.number(8))
+	}
+	if b.err == nil && b.left > 0 {
+		b.err = format.Body(nil).Damaged(errRest)
+	}
+	if b.err != nil {
+		return nil, fmt.Errorf("read %w", b.err)
 	}
 	return values, nil
+}
+
+// reader reads the fields of a file from front to back. After an error all fields are empty.
+type reader struct {
+	in   io.Reader
+	left uint64 // the number of bytes that were not read
+	err  error
+}
+
+// take reads n bytes.
+func (r *reader) take(n uint64) []byte {
+	if r.err == nil && n > r.left {
+		r.err = format.Body(nil).Damaged(errShort)
+	}
+	if r.err != nil {
+		return nil
+	}
+	b := make([]byte, n)
+	for part := range slices.Chunk(b, partSize) {
+		if _, err := io.ReadFull(r.in, part); err != nil {
+			r.err = fmt.Errorf("state: %w", err)
+			return nil
+		}
+	}
+	r.left -= n
+	return b
+}
+
+// number reads a number of size bytes.
+func (r *reader) number(size uint64) (n uint64) {
+	for _, b := range r.take(size) {
+		n = n<<8 | uint64(b)
+	}
+	return n
 }
 
 // argsLimit is the greatest size of a file of WriteBuild, in bytes. The kernel allows less for the arguments and the
@@ -92,16 +159,14 @@ const argsLimit = 8 << 20
 // WriteBuild writes the version, the arguments and, if known, the environment of a build to a sealed file. The caller closes
 // the file.
 func WriteBuild(b *process.Build) (*os.File, error) {
-	data := begin(2)
-	if b.Env != nil {
-		data = begin(3)
+	entries := []entry{
+		{"version", []byte(b.Version)},
+		{"args", []byte(strings.Join(b.Args, "\x00"))}, // no argument has a zero byte
 	}
-	data = appendEntry(data, "version", []byte(b.Version))
-	data = appendEntry(data, "args", []byte(strings.Join(b.Args, "\x00"))) // no argument has a zero byte
 	if b.Env != nil {
-		data = appendEntry(data, "env", []byte(strings.Join(b.Env, "\x00")))
+		entries = append(entries, entry{"env", []byte(strings.Join(b.Env, "\x00"))})
 	}
-	return write(data)
+	return write(entries)
 }
 
 // ReadBuild reads a file that WriteBuild has written, in this or another process. The returned build has no executable.

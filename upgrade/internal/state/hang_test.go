@@ -31,7 +31,7 @@ func TestHangingValueHoldsNoLock(t *testing.T) {
 	for name, call := range map[string]func(k *Keeper, v Value){
 		"Snapshot": func(k *Keeper, v Value) {
 			k.Keep("stuck", v)
-			if f, err := k.Snapshot(); err != nil {
+			if f, _, err := k.Snapshot(nil); err != nil {
 				t.Error(err)
 			} else {
 				f.Close()

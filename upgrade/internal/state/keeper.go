@@ -7,12 +7,12 @@
 package state
 
 import (
-	"bytes"
 	"encoding"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -54,8 +54,8 @@ func (k *Keeper) Keep(name string, v Value) {
 	}
 }
 
-// add adds a value, and returns the bytes that were received for the value. ok is false if there are no such bytes, or if the
-// name is used twice.
+// add adds a value, and returns the bytes that were received for the value, which then belong to the caller. ok is false if
+// there are no such bytes, or if the name is used twice.
 func (k *Keeper) add(name string, v Value) (data []byte, ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -65,7 +65,14 @@ func (k *Keeper) add(name string, v Value) (data []byte, ok bool) {
 	}
 	k.names = append(k.names, name)
 	k.values[name] = v
+	return k.take(name)
+}
+
+// take returns the bytes that were received for a name. Afterwards the Keeper no longer has these bytes, so that the memory is free
+// as soon as the value does not need them. The caller holds the lock.
+func (k *Keeper) take(name string) (data []byte, ok bool) {
 	data, ok = k.received[name]
+	delete(k.received, name)
 	return data, ok
 }
 
@@ -92,20 +99,28 @@ func (k *Keeper) Err() error {
 }
 
 // Receive takes the state of another generation from a file. It restores the values that were added before the call. Keep
-// restores the values that are added later. Receive goes on after an error, and returns the errors of all values.
+// restores the values that are added later. A value is not restored if the file has no bytes for its name. Receive goes on after
+// an error, and returns the errors of all values.
 func (k *Keeper) Receive(file *os.File) error {
-	data, err := read(file, k.limit)
+	received, err := read(file, k.limit)
 	if err != nil {
 		return err
 	}
 	k.mu.Lock()
-	k.received = data
+	if k.received == nil {
+		k.received = map[string][]byte{}
+	}
+	maps.Copy(k.received, received)
+	clear(received) // k.received alone has the bytes, see take
 	names, values := k.kept()
 	k.mu.Unlock()
 	var errs []error
 	for _, name := range names {
-		if b, ok := data[name]; ok {
-			errs = append(errs, restore(name, values[name], b))
+		k.mu.Lock()
+		data, ok := k.take(name)
+		k.mu.Unlock()
+		if ok {
+			errs = append(errs, restore(name, values[name], data))
 		}
 	}
 	return errors.Join(errs...)
@@ -124,40 +139,48 @@ func (k *Keeper) Forget() {
 	k.received = nil
 }
 
-// Snapshot writes the bytes of all values to a sealed file. The file is nil if there are no values.
-func (k *Keeper) Snapshot() (*os.File, error) {
+// Snapshot writes the bytes of all values to a sealed file, and returns the marks of these bytes. If the receiver has an earlier
+// snapshot, sent is the marks of that snapshot, and the file has only the values that have changed since. The file is nil if there
+// are no such values.
+func (k *Keeper) Snapshot(sent Marks) (*os.File, Marks, error) {
 	k.mu.Lock()
 	names, values := k.kept()
 	k.mu.Unlock()
-	if len(names) == 0 {
-		return nil, nil
-	}
-	b := begin(len(names))
+	var entries []entry
+	marks, size := Marks{}, headSize
 	for _, name := range names {
-		var data []byte
-		err := guard.Call(func() (err error) {
-			data, err = values[name].MarshalBinary()
-			return err
-		})
+		data, m, err := marshal(values[name], sent[name])
 		if err != nil {
-			return nil, fmt.Errorf("keep %q: %w", name, err)
+			return nil, nil, fmt.Errorf("keep %q: %w", name, err)
 		}
-		b = appendEntry(b, name, data)
-		if int64(len(b)) > k.limit {
-			return nil, fmt.Errorf("keep %q: its %d bytes bring the state to %d bytes, more than StateLimit %d",
-				name, len(data), len(b), k.limit)
+		if size += int64(len(entry{name: name}.head()) + m.size); size > k.limit {
+			return nil, nil, fmt.Errorf("keep %q: its %d bytes bring the state to %d bytes, more than StateLimit %d", name, m.size, size, k.limit)
 		}
+		if marks[name] = m; m != sent[name] {
+			entries = append(entries, entry{name, data})
+		}
+	}
+	if len(entries) == 0 {
+		return nil, marks, nil
 	}
 	var file *os.File
 	var err error
-	k.room(func() { file, err = write(b) })
-	return file, err
+	k.room(func() { file, err = write(entries) })
+	return file, marks, err
 }
 
+// largeSize is the size of a value whose bytes are collected as soon as the value is restored. So this memory can be used again when
+// the commit brings the value a second time.
+const largeSize = 8 << 20
+
+// restore calls UnmarshalBinary. The data belongs to the value.
 func restore(name string, v Value, data []byte) error {
-	err := guard.Call(func() error { return v.UnmarshalBinary(bytes.Clone(data)) })
-	if err != nil {
-		return fmt.Errorf("keep %q refuses what the other generation sent (%d bytes): %w", name, len(data), err)
+	size := len(data)
+	if err := guard.Call(func() error { return v.UnmarshalBinary(data) }); err != nil {
+		return fmt.Errorf("keep %q refuses what the other generation sent (%d bytes): %w", name, size, err)
+	}
+	if size >= largeSize {
+		go runtime.GC() // ends when the collection does
 	}
 	return nil
 }

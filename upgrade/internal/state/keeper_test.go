@@ -40,24 +40,36 @@ func TestForgottenStateIsNotRestored(t *testing.T) {
 	}
 }
 
-// Each value gets a copy of its bytes, so a value that writes into the bytes does not change the received data.
+// Each value gets memory of its own for its bytes, and the Keeper does not have these bytes any more. So a value that writes into
+// the bytes, or appends to them, changes nothing else, and the memory is free when the value does not need it.
 func TestValueOwnsItsBytes(t *testing.T) {
-	f := snapshotOf(t, map[string]Value{"a": &text{s: "one"}})
+	f := snapshotOf(t, map[string]Value{"a": &text{s: "one"}, "b": &text{s: "two"}, "late": &text{s: "three"}})
 	k := NewKeeper(1 << 20)
+	other, late := &text{}, &text{}
+	k.Keep("a", spoiler{})
+	k.Keep("b", other)
 	if err := k.Receive(f); err != nil {
 		t.Fatal(err)
 	}
-	k.Keep("a", spoiler{})
-	if got := string(k.received["a"]); got != "one" {
-		t.Errorf("%q", got)
+	if len(k.received) != 1 {
+		t.Errorf("bytes of restored values are left: %q", k.received)
+	}
+	k.Keep("late", late)
+	if other.s != "two" || late.s != "three" || len(k.received) != 0 {
+		t.Errorf("%q, %q, left %q", other.s, late.s, k.received)
 	}
 }
 
-// spoiler writes into the bytes that it gets.
+// spoiler writes into the bytes that it gets, and behind them.
 type spoiler struct{}
 
 func (spoiler) MarshalBinary() ([]byte, error) { return nil, nil }
-func (spoiler) UnmarshalBinary(b []byte) error { clear(b); return nil }
+
+func (spoiler) UnmarshalBinary(b []byte) error {
+	clear(b)
+	clear(b[:cap(b)])
+	return nil
+}
 
 // Err returns the first error, from Keep or from Refuse.
 func TestFirstReasonCounts(t *testing.T) {
@@ -78,7 +90,7 @@ func TestNameBelongsToTheFirstValue(t *testing.T) {
 	k := NewKeeper(1 << 20)
 	k.Keep("a", &text{s: "first"})
 	k.Keep("a", &text{s: "second"})
-	f, err := k.Snapshot()
+	f, _, err := k.Snapshot(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ func snapshotOf(t *testing.T, values map[string]Value) *os.File {
 	for name, v := range values {
 		k.Keep(name, v)
 	}
-	f, err := k.Snapshot()
+	f, _, err := k.Snapshot(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestRefusalsAreNamed(t *testing.T) {
 		if good.s != "2" {
 			t.Errorf("%s: the other value is %q", name, good.s)
 		}
-		if _, err := k.Snapshot(); err == nil || !strings.Contains(err.Error(), `keep "bad"`) {
+		if _, _, err := k.Snapshot(nil); err == nil || !strings.Contains(err.Error(), `keep "bad"`) {
 			t.Errorf("%s: snapshot: %v", name, err)
 		}
 	}
@@ -95,7 +95,7 @@ func TestRefusalsAreNamed(t *testing.T) {
 func TestStateHasALimit(t *testing.T) {
 	k := NewKeeper(100)
 	k.Keep("big", &text{s: strings.Repeat("x", 200)})
-	if _, err := k.Snapshot(); err == nil || !strings.Contains(err.Error(), `"big"`) || !strings.Contains(err.Error(), "StateLimit 100") {
+	if _, _, err := k.Snapshot(nil); err == nil || !strings.Contains(err.Error(), `"big"`) || !strings.Contains(err.Error(), "StateLimit 100") {
 		t.Errorf("sender: %v", err)
 	}
 	f := snapshotOf(t, map[string]Value{"big": &text{s: strings.Repeat("x", 200)}})
@@ -105,7 +105,7 @@ func TestStateHasALimit(t *testing.T) {
 }
 
 func TestNothingKeptIsNoFile(t *testing.T) {
-	if f, err := NewKeeper(100).Snapshot(); f != nil || err != nil {
+	if f, _, err := NewKeeper(100).Snapshot(nil); f != nil || err != nil {
 		t.Fatalf("%v, %v", f, err)
 	}
 }
@@ -114,7 +114,7 @@ func stateBytes(t testing.TB) []byte {
 	t.Helper()
 	k := NewKeeper(1 << 20)
 	k.Keep("name", &text{s: "data"})
-	f, err := k.Snapshot()
+	f, _, err := k.Snapshot(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,6 +124,15 @@ func stateBytes(t testing.TB) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// stateWith returns the bytes of state that has the given number of entries at its beginning, and then the entries.
+func stateWith(n int, entries ...entry) []byte {
+	b := head(n)
+	for _, e := range entries {
+		b = append(append(b, e.head()...), e.data...)
+	}
+	return format.Seal(b)
 }
 
 // The bytes of state stay the same, because other versions of the library must be able to read them.
@@ -137,11 +146,11 @@ func TestStateBytesAreFixed(t *testing.T) {
 // If any bit is changed or any byte is missing, the state is refused.
 func TestDamagedStateIsRefused(t *testing.T) {
 	b := stateBytes(t)
-	if _, err := decode(b); err != nil {
+	if _, err := decode(bytes.NewReader(b), int64(len(b))); err != nil {
 		t.Fatal(err)
 	}
 	refused := func(b []byte) bool {
-		_, err := decode(b)
+		_, err := decode(bytes.NewReader(b), int64(len(b)))
 		return errors.Is(err, kept.ErrDamaged) || errors.Is(err, kept.ErrForeign)
 	}
 	for i := range b {
@@ -166,10 +175,10 @@ func TestLaterStateIsRefused(t *testing.T) {
 	}{
 		"later":   {later.Seal(later.Begin()), "of a later format: stop and start the service"},
 		"foreign": {[]byte("something else"), "not of this kind"},
-		"more":    {format.Seal(appendEntry(begin(0), "name", nil)), "damaged: stop and start the service once instead of upgrading: bytes after the last entry"},
-		"less":    {format.Seal(appendEntry(begin(2), "name", nil)), "damaged"},
+		"more":    {stateWith(0, entry{name: "name"}), "damaged: stop and start the service once instead of upgrading: bytes after the last entry"},
+		"less":    {stateWith(2, entry{name: "name"}), "damaged"},
 	} {
-		if _, err := decode(c.b); err == nil || !strings.Contains(err.Error(), "read state: ") || !strings.Contains(err.Error(), c.want) {
+		if _, err := decode(bytes.NewReader(c.b), int64(len(c.b))); err == nil || !strings.Contains(err.Error(), "read state: ") || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -17,6 +18,7 @@ import (
 type value struct {
 	mu     sync.Mutex
 	n      int
+	sent   int                   // how often MarshalBinary was called; it is a part of the bytes, so that they always change
 	times  int                   // how often UnmarshalBinary was called
 	refuse func(times int) error // nil: never
 	meets  *trouble
@@ -36,7 +38,8 @@ func (v *value) MarshalBinary() ([]byte, error) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return []byte(strconv.Itoa(v.n)), nil
+	v.sent++
+	return fmt.Appendf(nil, "%d %d", v.n, v.sent), nil
 }
 
 // UnmarshalBinary implements encoding.BinaryUnmarshaler.
@@ -53,7 +56,8 @@ func (v *value) UnmarshalBinary(b []byte) error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	n, err := strconv.Atoi(string(b))
+	number, _, _ := strings.Cut(string(b), " ")
+	n, err := strconv.Atoi(number)
 	v.n = max(v.n, n)
 	return err
 }
