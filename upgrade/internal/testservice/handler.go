@@ -31,6 +31,12 @@ func (s *service) handler() http.Handler {
 		time.Sleep(max(d, 50*time.Millisecond)) // this is the work
 	})
 	mux.HandleFunc("/add", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, s.value.add()) })
+	mux.HandleFunc("/blob", func(w http.ResponseWriter, r *http.Request) { // changes the blob if the pid is that of this process
+		if r.FormValue("pid") == strconv.Itoa(os.Getpid()) {
+			s.blob.change()
+		}
+		fmt.Fprint(w, s.blob.first())
+	})
 	mux.HandleFunc("/helper", func(http.ResponseWriter, *http.Request) { startHelper(plan.HelperOfHandler) })
 	mux.HandleFunc("/held", func(w http.ResponseWriter, r *http.Request) {
 		if !s.lock.held() {

@@ -30,6 +30,7 @@ type service struct {
 	bad      misbehaviour
 	trouble  *trouble
 	value    value
+	blob     *blob
 	lock     *lock
 	end      context.CancelCauseFunc // of serve's context
 }
@@ -38,6 +39,7 @@ type service struct {
 func (s *service) run() error {
 	s.value.refuse, s.value.meets = s.bad.restore, s.trouble
 	s.up.Keep("value", &s.value)
+	s.blob = keepBlob(s.up, s.set, s.dir, !s.upgraded)
 	s.up.Check("good", s.check)
 	if s.set.Broadcasts {
 		stop := make(chan struct{})

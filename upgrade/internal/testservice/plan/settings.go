@@ -88,6 +88,8 @@ type Behaviour struct {
 	Standby         time.Duration // of BakeBlueGreen
 	Lock            Lock          // the service holds a lock, its exclusive resource
 	Names           Names         // a service for datagrams beside HTTP
+	Kept            int           // the bytes of a second kept value, the blob; 0: there is none
+	KeptCounts      bool          // the blob has the method Changes
 	Drop            Drop          // when a generation that has begun as root becomes Nobody; default: never
 }
 
