@@ -24,9 +24,9 @@
 //     and the candidate's server waits in Accept on every listener.
 //  3. Smoke, bake, soak. The old process calls Options.Smoke, which may try the candidate over private connections, and
 //     Options.Bake, which may give the candidate a share of the traffic. Then both processes accept for Options.Soak.
-//  4. Commit. The candidate receives the current values, acquires the exclusive resources, and becomes the main generation. The
-//     context of the old process's serve ends; the cause of this context has a method Handover, which returns true. The old
-//     process finishes the requests that have begun, and ends.
+//  4. Commit. The candidate receives the values that have changed since, acquires the exclusive resources, and becomes the main
+//     generation. The context of the old process's serve ends; the cause of this context has a method Handover, which returns
+//     true. The old process finishes the requests that have begun, and ends.
 //
 // Until the new process has confirmed the commit, the old process keeps its sockets and can become the only server again: if
 // the candidate exits, crashes, hangs, fails a check or is aborted, the old process goes on serving, and may upgrade again at

@@ -202,20 +202,23 @@ func (u *Upgrader) Exclusive(name string, r Resource) { u.estate.resources.add(n
 // Upgrader. A slow method delays the upgrade. If a method returns an error, or takes longer than Options.Timeout, the upgrade
 // fails. The data may come from another version of the program: return an error for data that the method does not understand.
 //
-// UnmarshalBinary may be called twice in a new process: with a snapshot at the start, and with fresh data at the commit. There is no
-// second call if MarshalBinary returns the same bytes both times: then a change that the candidate has made to its value stays. A
-// value may have a method that saves the second call of MarshalBinary as well:
+// UnmarshalBinary may be called twice in a new process: with a snapshot at the start, and with fresh data at the commit. There is
+// no second call if MarshalBinary of the old process returns the same bytes both times. A change that the candidate has made to
+// its value then stays. With one more method, a value also saves the second call of MarshalBinary:
 //
-//	Changes() uint64 // the number of changes until now
+//	Changes() uint64 // the number of changes of the value until now
 //
-// If Changes returns the same number as at the start, the value has not changed. So the number must rise with each change, under the
-// same lock as the change or after it.
+// If Changes returns the same number as at the start, the library takes the value for unchanged. So each change must raise the
+// number, under the same lock or after the change, and not before it.
 //
-// UnmarshalBinary may also be called in a process that serves, in two cases. The first case is an aborted upgrade: UnmarshalBinary is called in the
-// old process. The second case is a crash of the old process during an upgrade, after which the supervisor has started the
-// service again beside the candidate: UnmarshalBinary is called in the process that the supervisor has started, when the
-// candidate ends. In both cases the process may have changed its own value in the meantime. If so, UnmarshalBinary should merge
-// the data into the value.
+// UnmarshalBinary may also be called in a process that serves, in two cases. The first case is an aborted upgrade: UnmarshalBinary
+// is called in the old process. The second case is a crash of the old process during an upgrade, after which the supervisor has
+// started the service again beside the candidate: UnmarshalBinary is called in the process that the supervisor has started, when
+// the candidate ends. In both cases the process may have changed its own value in the meantime. If so, UnmarshalBinary should
+// merge the data into the value.
+//
+// The bytes pass through a file in memory. Beyond what its MarshalBinary returns, the old process needs no memory for them, and the
+// new process needs their size once, until UnmarshalBinary has returned. UnmarshalBinary may use the slice as its own.
 func (u *Upgrader) Keep(name string, v interface {
 	encoding.BinaryMarshaler
 	encoding.BinaryUnmarshaler

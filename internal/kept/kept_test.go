@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -64,6 +65,34 @@ func TestTheLayoutStays(t *testing.T) {
 	}
 }
 
+// OpenAt returns the place of the body that a state has in a file. If the file cannot be read, the error tells the reason, and the
+// state is not called damaged.
+func TestBodyIsFoundInAFile(t *testing.T) {
+	for _, f := range formats {
+		for _, size := range []int{0, 1, 128<<10 - 1, 128 << 10, 300 << 10} {
+			want := bytes.Repeat([]byte("body"), size/4+1)[:size]
+			data := f.Seal(append(f.Begin(), want...))
+			body, err := f.OpenAt(bytes.NewReader(append(data, "behind it"...)), int64(len(data)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := io.ReadAll(body); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s: %d bytes, want %d: %v", f.Name, len(got), size, err)
+			}
+			sum := f.Sum.New()
+			sum.Write(data[:len(data)-f.Sum.Size()])
+			if !bytes.HasSuffix(data, sum.Sum(nil)) {
+				t.Errorf("%s: a checksum in parts is another one", f.Name)
+			}
+			for _, n := range []int{0, 3, len(data) - 1} { // the file is shorter than it was when its size was read
+				if _, err := f.OpenAt(bytes.NewReader(data[:n]), int64(len(data))); err == nil || errors.Is(err, kept.ErrDamaged) || errors.Is(err, kept.ErrForeign) {
+					t.Errorf("%s: %d of %d bytes: %v", f.Name, n, len(data), err)
+				}
+			}
+		}
+	}
+}
+
 // A state with a changed bit, or with missing bytes at the end, is refused. The error is never ErrLater.
 func TestDamageIsRefused(t *testing.T) {
 	for _, f := range formats {
@@ -77,6 +106,9 @@ func TestDamageIsRefused(t *testing.T) {
 		for _, data := range bad {
 			r := f.Open(data)
 			err := r.Err()
+			if _, errAt := f.OpenAt(bytes.NewReader(data), int64(len(data))); errAt == nil || errAt.Error() != err.Error() {
+				t.Fatalf("%s: %q: %v, and from a file %v", f.Name, data, err, errAt)
+			}
 			if !errors.Is(err, kept.ErrDamaged) && !errors.Is(err, kept.ErrForeign) || errors.Is(err, kept.ErrLater) {
 				t.Fatalf("%s: %q: %v", f.Name, data, err)
 			}
@@ -106,6 +138,9 @@ func TestRefusalsSayWhatToDo(t *testing.T) {
 		{full(later), kept.ErrLater, "of a later format|version 4, this process reads up to 3"},
 	} {
 		err := f.Open(c.data).Err()
+		if _, errAt := f.OpenAt(bytes.NewReader(c.data), int64(len(c.data))); err == nil || errAt == nil || errAt.Error() != err.Error() {
+			t.Errorf("%q: %v, and from a file %v", c.data, err, errAt)
+		}
 		for _, sentinel := range []error{kept.ErrForeign, kept.ErrDamaged, kept.ErrLater} {
 			if errors.Is(err, sentinel) != (sentinel == c.is) {
 				t.Errorf("%q: %v, want %v", c.data, err, c.is)

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/midair-go/midair/internal/testutil"
 )
 
 // counting is a value that counts its changes, and the calls of its methods.
@@ -229,6 +232,36 @@ func TestStateIsCopiedOnce(t *testing.T) {
 		}
 		if got := allocated(func() { _, _, err = old.Snapshot(marks) }); err != nil || got > rest {
 			t.Errorf("%d values: a Snapshot without changes allocates %d bytes: %v", parts, got, err)
+		}
+	}
+}
+
+// The bytes of a large value are collected when the value is restored, before a commit can bring it again. Small values start no
+// collection.
+func TestBytesOfLargeValuesAreCollected(t *testing.T) {
+	collections := func() uint32 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.NumForcedGC
+	}
+	for _, size := range []int{1 << 10, largeSize} {
+		v := large{make([]byte, size)}
+		old, k := NewKeeper(2*largeSize), NewKeeper(2*largeSize)
+		old.Keep("a", v)
+		f, _, err := old.Snapshot(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		before := collections()
+		k.Keep("a", v)
+		if err := k.Receive(f); err != nil {
+			t.Fatal(err)
+		}
+		if size == largeSize {
+			testutil.Until(t, 10*time.Second, "the bytes are collected", func() bool { return collections() > before })
+		} else if n := collections() - before; n > 0 {
+			t.Errorf("%d bytes start %d collections", size, n)
 		}
 	}
 }
