@@ -9,7 +9,6 @@ import (
 
 	"github.com/midair-go/midair/internal/guard"
 	"github.com/midair-go/midair/internal/sys"
-	"github.com/midair-go/midair/upgrade/internal/state"
 	"github.com/midair-go/midair/upgrade/internal/wire"
 )
 
@@ -41,7 +40,7 @@ func (a *attempt) begin() await {
 	case atReleasing:
 		return a.release()
 	case atMarshalling:
-		a.values = a.estate.marshal(a.sentValues())
+		a.values = a.estate.marshal(a.values.sent(a.child.link.Sent(wire.KindWelcome)))
 		return a.awaitValues(true)
 	case atCommitting:
 		return a.commit()
@@ -317,15 +316,6 @@ func (a *attempt) awaitValues(needed bool) await {
 		return await{}
 	}
 	return await{work: a.values.work, due: time.Now().Add(a.opts.Timeout)}
-}
-
-// sentValues returns the marks of the values that the candidate has received with the welcome, and has restored before it was
-// prepared. A value that has not changed since is not sent with the commit: the candidate's value is the newer one.
-func (a *attempt) sentValues() state.Marks {
-	if !a.child.link.Sent(wire.KindWelcome) { // a program that uses tableflip only gets no values
-		return nil
-	}
-	return a.values.marks
 }
 
 // seal fails if the Ready byte has come before the commit message.

@@ -181,3 +181,13 @@ func (e *estate) marshal(sent state.Marks) *marshalled {
 	})
 	return m
 }
+
+// sent returns the marks of the values that the candidate has received with the welcome, and has restored before it was prepared.
+// A value that has not changed since is not sent with the commit: the candidate's value is the newer one. A program that uses
+// tableflip only gets no welcome.
+func (m *marshalled) sent(welcomed bool) state.Marks {
+	if !welcomed {
+		return nil
+	}
+	return m.marks
+}

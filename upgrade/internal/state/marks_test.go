@@ -15,9 +15,9 @@ import (
 // counting is a value that counts its changes, and the calls of its methods.
 type counting struct {
 	text
-	changes             uint64
-	marshals, unmarshal int
-	boom                bool // Changes panics
+	changes              uint64
+	marshals, unmarshals int
+	boom                 bool // Changes panics
 }
 
 func (c *counting) Changes() uint64 {
@@ -33,7 +33,7 @@ func (c *counting) MarshalBinary() ([]byte, error) {
 }
 
 func (c *counting) UnmarshalBinary(b []byte) error {
-	c.unmarshal++
+	c.unmarshals++
 	return c.text.UnmarshalBinary(b)
 }
 
@@ -173,7 +173,7 @@ func TestUnsentValueStays(t *testing.T) {
 	old.Keep("a", a)
 	old.Keep("b", b)
 	old.Keep("late", &text{s: "three"})
-	newA, newB, late := &counted{}, &counted{}, &text{}
+	newA, newB, late := &counting{}, &counting{}, &text{}
 	k.Keep("a", newA)
 	k.Keep("b", newB)
 	var marks Marks
@@ -189,7 +189,7 @@ func TestUnsentValueStays(t *testing.T) {
 		newA.s, b.s, marks = "changed in the new process", "changed in the old process", m
 	}
 	k.Keep("late", late)
-	if newA.restored != 1 || newA.s != "changed in the new process" || newB.restored != 2 || newB.s != "changed in the old process" || late.s != "three" {
+	if newA.unmarshals != 1 || newA.s != "changed in the new process" || newB.unmarshals != 2 || newB.s != "changed in the old process" || late.s != "three" {
 		t.Errorf("%+v, %+v, %+v", newA, newB, late)
 	}
 }
@@ -211,7 +211,7 @@ func allocated(fn func()) int64 {
 
 // Snapshot makes no copy of what MarshalBinary returns, and Receive makes the one copy that UnmarshalBinary gets.
 func TestStateIsCopiedOnce(t *testing.T) {
-	const size = 16 << 20
+	const size = 8 << 20
 	const rest = 1 << 20 // for everything that does not grow with the state, with a wide margin
 	for _, parts := range []int{1, 16, 1024} {
 		old, k := NewKeeper(2*size), NewKeeper(2*size)

@@ -21,6 +21,7 @@ type Settings struct {
 	Supervision
 	Serving
 	Records
+	Keeping
 	Behaviour
 }
 
@@ -73,6 +74,12 @@ type Records struct {
 	Broadcasts bool // every process broadcasts on the orders of the test, and writes down the messages that it gets
 }
 
+// Keeping is about a second kept value of a service, the blob.
+type Keeping struct {
+	Kept       int  // the bytes of the blob; 0: there is none
+	KeptCounts bool // the blob has the method Changes
+}
+
 // Behaviour is the conduct of the next generations, their judges and their peers.
 type Behaviour struct {
 	Bad             Misbehaviour
@@ -88,8 +95,6 @@ type Behaviour struct {
 	Standby         time.Duration // of BakeBlueGreen
 	Lock            Lock          // the service holds a lock, its exclusive resource
 	Names           Names         // a service for datagrams beside HTTP
-	Kept            int           // the bytes of a second kept value, the blob; 0: there is none
-	KeptCounts      bool          // the blob has the method Changes
 	Drop            Drop          // when a generation that has begun as root becomes Nobody; default: never
 }
 
