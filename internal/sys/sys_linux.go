@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -91,10 +92,28 @@ func fileConn(file *os.File) (net.Conn, error) {
 	if netErr != nil || err != nil {
 		return c, netErr
 	}
+	sets := netSets(file)
 	for i, o := range tcpOptions {
-		_ = unix.SetsockoptInt(int(FD(file)), o[0], o[1], had[i]) // cannot fail: the socket had this value before
+		if had[i] != sets[i] {
+			_ = unix.SetsockoptInt(int(FD(file)), o[0], o[1], had[i]) // cannot fail: the socket had this value before
+		}
 	}
 	return c, nil
+}
+
+var netValues struct {
+	once sync.Once
+	all  [len(tcpOptions)]int
+}
+
+// netSets returns the values to which package net sets tcpOptions: those that the file has after the first call of net.FileConn.
+func netSets(file *os.File) [len(tcpOptions)]int {
+	netValues.once.Do(func() {
+		for i, o := range tcpOptions {
+			netValues.all[i], _ = unix.GetsockoptInt(int(FD(file)), o[0], o[1])
+		}
+	})
+	return netValues.all
 }
 
 func copyKeepAlive(to *net.TCPConn, from syscall.Conn) {
