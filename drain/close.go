@@ -47,7 +47,24 @@ func (c *conn) step(e life.Event) life.Action {
 	case life.Extend:
 		c.reader.heard, c.mover.asked = time.Now(), declined
 	}
+	c.noteSteady()
 	return s.Do
+}
+
+// noteSteady stores the result of inRequest. The caller has locked c.mu.
+func (c *conn) noteSteady() {
+	if steady := c.inRequest(); steady != c.steady.Load() {
+		c.steady.Store(steady)
+	}
+}
+
+// inRequest reports whether a request of HTTP/1 is being read or answered. If so, no drain interrupts a Read, so until the next
+// state that net/http reports, and until a Close, neither a Read nor a read deadline changes anything in the conn. Then both need
+// no lock: with locks, the Reads and the deadlines of net/http would be half of what package drain adds to a request.
+func (c *conn) inRequest() bool {
+	first := &c.reader.first
+	return (c.state == life.Active || c.state == life.Reading) && !c.kind.http2 && !c.reader.deadline.interrupted &&
+		!first.waiting && first.shift == 0
 }
 
 // carryOut does the part of an action that must be done without c.mu. Drop and DropUntrack close socket.
@@ -162,6 +179,9 @@ func (c *conn) closers() (h2 *h2conn, streams []closer) {
 	defer c.mu.Unlock()
 	if c.stream != nil && !c.course.keepWebSockets {
 		streams = append(streams, c.stream)
+	}
+	if c.view.events != nil {
+		streams = append(streams, c.view.events)
 	}
 	for q := c.view.running; q != nil; q = q.next {
 		if q.events != nil {

@@ -28,6 +28,7 @@ type conn struct {
 	kind     kind          // mu guards its fields transport, name and http2; the other fields never change
 	adopted  adoptedConn   // the same as Conn, if the connection came from another process; otherwise nil
 	stopped  atomic.Uint32 // the last state for which State.Reads is false; Fresh if there was none; no lock is needed
+	steady   atomic.Bool   // the result of inRequest after the last step; no lock is needed
 
 	read, written atomic.Int64
 
@@ -168,32 +169,42 @@ func (c *conn) entries(all []Entry, remote string) []Entry {
 	return c.view.entries(all, e)
 }
 
-// begin notes that the handler of a request begins. The result is for the method end.
+// begin notes that the handler of a request begins. The result is for the methods answers and end. It is nil for HTTP/1.
 func (c *conn) begin(r *http.Request) *request {
-	q := &c.view.only
-	since := time.Time{}
-	if r.ProtoMajor > 1 {
-		q = requests.Get().(*request)
-		since = time.Now()
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if r.ProtoMajor <= 1 {
-		since = c.view.since
+		c.mu.Lock()
+		c.view.method, c.view.path = r.Method, r.URL.Path
+		c.mu.Unlock()
+		return nil
 	}
+	q, since := requests.Get().(*request), instant()
+	c.mu.Lock()
 	c.view.add(q, r.Method, r.URL.Path, since)
+	c.mu.Unlock()
 	return q
+}
+
+// answers notes that the answer to a request is the event stream e.
+func (c *conn) answers(q *request, e *eventStream) {
+	c.mu.Lock()
+	if q == nil {
+		c.view.events = e
+	} else {
+		q.events = e
+	}
+	c.mu.Unlock()
 }
 
 // end notes that the handler of a request has returned.
 func (c *conn) end(q *request) {
+	if q == nil {
+		return
+	}
 	c.mu.Lock()
 	c.view.remove(q)
 	c.mu.Unlock()
-	if q != &c.view.only {
-		q.method, q.path = "", ""
-		requests.Put(q)
-	}
+	q.method, q.path = "", ""
+	requests.Put(q)
 }
 
 // framed reports whether r is a request of HTTP/2 whose connection has an h2conn, which announces the end by GOAWAY.
@@ -289,9 +300,18 @@ func (c *conn) Write(p []byte) (int, error) {
 // SetReadDeadline sets the deadline. While a drain interrupts the Read, the deadline is stored, and set when the
 // interruption is over.
 func (c *conn) SetReadDeadline(t time.Time) error {
+	steady := c.steady.Load()
+	if steady {
+		if err := c.Conn.SetReadDeadline(t); c.steady.Load() {
+			return err
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.state.Open() {
+		if steady && c.state.Lingers() { // perhaps t has replaced the deadline of linger
+			c.Conn.SetReadDeadline(time.Now().Add(lingerTime))
+		}
 		return net.ErrClosed
 	}
 	c.step(life.Deadline)

@@ -201,10 +201,11 @@ func (h *handler) stream(w http.ResponseWriter, r *http.Request, c *conn, q *req
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	e := &eventStream{ResponseWriter: w, cancel: cancel}
-	c.mu.Lock()
-	q.events = e
-	c.mu.Unlock()
-	defer e.leave()
+	c.answers(q, e)
+	defer func() {
+		e.leave()
+		c.answers(q, nil)
+	}()
 	if h.course.at() >= draining { // perhaps Server.announce ran before e was stored in q
 		e.closeGracefully(ctx)
 	}

@@ -78,6 +78,7 @@ func serveHTTP2(entry *conn, nc net.Conn, serve func(*h2conn)) {
 	c := newH2Conn(nc, entry, entry.course)
 	entry.mu.Lock()
 	entry.h2, entry.kind.http2 = c, true
+	entry.noteSteady() // the preface of HTTP/2 may come after requests of HTTP/1
 	if entry.state.Open() {
 		entry.reader.deadline.restore(entry.Conn)
 	}

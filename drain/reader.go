@@ -98,6 +98,9 @@ const (
 // judge returns the verdict after a read that has returned n and err. size is the length of the buffer of the read. got has the
 // n bytes, or is nil if the caller does not have them.
 func (c *conn) judge(got []byte, n, size int, err error) verdict {
+	if c.steady.Load() {
+		return pass
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.judged(got, n, size, err)
@@ -138,6 +141,9 @@ func (c *conn) touch(p []byte) {
 		c.reader.deadline = readDeadline{asked: c.reader.first.arrived(), interrupted: true}
 	}
 	c.step(life.Bytes)
+	if c.state == life.Begun && len(p) >= 4 && !c.kind.secure() { // net/http sets the deadline for the header now
+		c.step(life.Deadline)
+	}
 }
 
 // part decides whether the connection ends in a Read: either the drain closes the connection, or Move takes it. size is the

@@ -12,12 +12,12 @@ type view struct {
 	since        time.Time      // when reported changed
 	method, path string         // the method and the path of the last request
 	action       string         // the last step that was taken against the connection after Grace had run out
-	only         request        // the memory for a request of HTTP/1, so that the request costs no allocation
-	running      *request       // the list of requests whose handlers run, the youngest first
+	events       *eventStream   // the answer to a request of HTTP/1, if it is an event stream
+	running      *request       // the list of requests of HTTP/2 whose handlers run, the youngest first
 }
 
-// A request is a request whose handler runs. The requests of a connection form a linked list. HTTP/1 has at most one request
-// at a time: view.only.
+// A request is a request of HTTP/2 whose handler runs. The requests of a connection form a linked list. HTTP/1 has at most one
+// request at a time, and the view itself has all about this request.
 type request struct {
 	method, path string
 	since        time.Time
@@ -25,7 +25,7 @@ type request struct {
 	prev, next   *request
 }
 
-// requests is a pool for the requests of HTTP/2.
+// requests is a pool.
 var requests = sync.Pool{New: func() any { return new(request) }}
 
 // report notes a state that net/http reports, and returns true if the state has changed.
@@ -33,7 +33,7 @@ func (v *view) report(state http.ConnState) bool {
 	if v.reported == state {
 		return false
 	}
-	v.reported, v.since = state, time.Now()
+	v.reported, v.since = state, instant()
 	return true
 }
 
@@ -60,22 +60,28 @@ func (v *view) remove(q *request) {
 	q.prev, q.next, q.events = nil, nil, nil
 }
 
-// entries appends a copy of e for each request. If there is no request, or if the connection is hijacked, entries appends e
-// itself.
+// entries appends a copy of e for each request of HTTP/2. If there is no such request, or if the connection is hijacked, entries
+// appends e itself.
 func (v *view) entries(all []Entry, e Entry) []Entry {
-	e.Since, e.Action = v.since, v.action
+	e.Since, e.Action = shownTime(v.since), v.action
 	if e.State == "" {
 		e.State = v.reported.String()
 	}
 	if v.method != "" {
 		e.Name = v.method + " " + v.path
 	}
-	if v.running == nil || v.reported == http.StateHijacked {
+	if v.reported == http.StateHijacked {
+		return append(all, e)
+	}
+	if v.events != nil {
+		e.Protocol = "sse"
+	}
+	if v.running == nil {
 		return append(all, e)
 	}
 	for q := v.running; q != nil; q = q.next {
 		of := e
-		of.Name, of.Since = q.method+" "+q.path, q.since
+		of.Name, of.Since = q.method+" "+q.path, shownTime(q.since)
 		if q.events != nil {
 			of.Protocol = "sse"
 		}
