@@ -105,7 +105,7 @@ func (l scripts) serve(requests int) round {
 // A request allocates nothing more than with net/http. The time that drain adds is shown, and fails the test only if it is far
 // from what it should be.
 func TestRequestsAllocateNothingMoreThanWithoutDrain(t *testing.T) {
-	const requests, rounds = 200, 2001
+	const requests, rounds = 200, 1001
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // with one thread at a time, no time goes into waking another
 	answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })
 	plain, drained := make(scripts), make(scripts)
