@@ -284,3 +284,13 @@ func Happen(nc interface {
 		Extended: c.reader.heard.After(old), MayMove: c.mover.asked == notAsked,
 	}
 }
+
+// InRequest returns the connection that net/http gets for nc, in a drain and while a request of HTTP/1 is answered. The function
+// rest notes that the request has ended.
+func InRequest(nc net.Conn) (to net.Conn, rest func()) {
+	s := NewServer(nil, Options{})
+	s.course.stage.Store(int32(draining))
+	c := track(s.course, s.registry, nc, netHTTP, "").(inRegistry).self()
+	c.enter(http.StateActive)
+	return c, func() { c.enter(http.StateIdle) }
+}
