@@ -45,7 +45,7 @@ func (c *conn) step(e life.Event) life.Action {
 		c.reader.deadline.restore(c.Conn)
 		c.rest()
 	case life.Extend:
-		c.reader.heard, c.mover.asked = time.Now(), declined
+		c.reader.heard, c.mover.asked = instant(), declined
 	}
 	c.noteSteady()
 	return s.Do

@@ -63,7 +63,7 @@ var (
 func track(course *course, registry *registry, nc net.Conn, owner server, name string) net.Conn {
 	wrapper := wrap(nc)
 	c := wrapper.self()
-	now := time.Now()
+	now := instant()
 	c.course, c.registry, c.view.since, c.reader.heard = course, registry, now, now
 	outside, isTLS := nc.(*tls.Conn)
 	stater, secure := nc.(interface{ ConnectionState() tls.ConnectionState })
@@ -79,7 +79,7 @@ func track(course *course, registry *registry, nc net.Conn, owner server, name s
 		c.view.reported = http.StateHijacked
 	default:
 		if c.adopted != nil && c.adopted.WasIdle() {
-			c.reader.first = idleDeadline{waiting: true, since: now, idle: course.firstIdle}
+			c.reader.first = idleDeadline{waiting: true, since: now.time(), idle: course.firstIdle}
 		}
 		if isTLS { // net/http has to see the *tls.Conn itself, so there is no wrapper
 			c.kind.transport = tlsOutside
@@ -145,7 +145,7 @@ func (c *conn) quietSince() time.Time {
 	if c.view.reported != http.StateIdle {
 		return time.Time{}
 	}
-	return c.view.since
+	return c.view.since.time()
 }
 
 // remote returns the address of the client. The RemoteAddr of some connections waits for the first bytes of the client: those
@@ -264,7 +264,7 @@ func (c *conn) isSet(field *bool) bool {
 func (c *conn) hear() {
 	if c.kind.raw() {
 		c.mu.Lock()
-		c.reader.heard = time.Now()
+		c.reader.heard = instant()
 		c.mu.Unlock()
 	}
 }

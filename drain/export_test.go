@@ -241,7 +241,7 @@ func Heard(s *Server) time.Time {
 	c := s.registry.list()[0]
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.reader.heard
+	return c.reader.heard.time()
 }
 
 // A Cell describes a connection after an event.
@@ -264,7 +264,7 @@ func Happen(nc interface {
 	srv := NewServer(nil, Options{})
 	c := track(srv.course, srv.registry, nc, netHTTP, "").(inRegistry).self()
 	c.state = s
-	old := time.Unix(1, 0)
+	old := moment(1)
 	c.reader.heard, c.reader.deadline, c.mover.asked = old, readDeadline{time.Unix(2, 0), true}, declined
 	c.happen(e)
 	if life.Next(s, e).Do == life.Discard { // another goroutine ends that
@@ -281,7 +281,7 @@ func Happen(nc interface {
 	owned, registered := srv.registry.conns[c]
 	return Cell{
 		After: c.state, Closes: nc.Closes(), Registered: registered, Owned: owned, Restored: !c.reader.deadline.interrupted,
-		Extended: c.reader.heard.After(old), MayMove: c.mover.asked == notAsked,
+		Extended: c.reader.heard != old, MayMove: c.mover.asked == notAsked,
 	}
 }
 

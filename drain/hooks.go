@@ -84,6 +84,8 @@ func (h *hooks) connState(next func(net.Conn, http.ConnState)) func(net.Conn, ht
 // find returns the conn of a connection of net/http; nil if there is none.
 func (h *hooks) find(nc net.Conn) *conn {
 	switch nc := nc.(type) {
+	case *tcpConn: // the usual case, and quicker than a look for the methods of an interface
+		return &nc.conn
 	case inRegistry:
 		return nc.self()
 	case *h2conn:

@@ -19,7 +19,7 @@ import (
 // A reader is the part of a conn that decides whether an idle connection may be closed.
 type reader struct {
 	deadline readDeadline
-	heard    time.Time // when IdleGrace began: at the last change of state, or when the connection was last found to be in use
+	heard    moment // when IdleGrace began: at the last change of state, or when the connection was last found to be in use
 	first    idleDeadline
 	preface  frame.Preface
 	unsent   int // how many bytes of a raw connection were unsent when flow looked last
@@ -48,7 +48,9 @@ func (c *conn) Read(p []byte) (int, error) {
 			c.park(len(p))
 		}
 		n, err := c.Conn.Read(p)
-		c.read.Add(int64(n))
+		if n > 0 {
+			c.read.Add(int64(n))
+		}
 		switch c.judge(p[:n], n, len(p), err) {
 		case again:
 			continue
@@ -128,13 +130,13 @@ func (c *conn) judged(got []byte, n, size int, err error) verdict {
 func (c *conn) touch(p []byte) {
 	if s := c.state; s == life.Fresh || s == life.Arriving {
 		if c.kind.secure() {
-			c.reader.heard = time.Now()
+			c.reader.heard = instant()
 		} else {
 			c.kind.http2 = c.reader.preface.Next(p)
 		}
 	}
 	if c.kind.raw() {
-		c.reader.heard = time.Now()
+		c.reader.heard = instant()
 	}
 	if c.reader.first.waiting {
 		// With interrupted, c.step sets the deadline asked.
@@ -264,7 +266,7 @@ func (c *conn) due() time.Time {
 	case life.Rested, life.Idle, life.Begun, life.Reading:
 		grace = c.course.idleGrace()
 	}
-	due := c.reader.heard.Add(grace)
+	due := c.reader.heard.time().Add(grace)
 	if c.course.latest.Before(due) {
 		return c.course.latest
 	}
@@ -283,7 +285,7 @@ func (c *conn) consider(now time.Time) (time.Time, bool) {
 	if !c.silent() || c.reader.deadline.interrupted {
 		return time.Time{}, false
 	}
-	flows := c.flow(now)
+	flows := c.flow()
 	due := c.due()
 	late := !due.After(now)
 	if c.kind.wrapped() {
@@ -316,7 +318,7 @@ func (c *conn) rest() {
 		c.reader.deadline.interrupt(c.Conn)
 	}
 	if c.course.at() >= draining && c.kind.wrapped() {
-		c.press(!c.due().After(c.view.since))
+		c.press(!c.due().After(c.view.since.time()))
 	}
 }
 
@@ -387,13 +389,13 @@ const flowLooks = 8
 // flow compares the number of unsent bytes of a raw connection with the number at the last look. If the number has changed,
 // flow restarts the IdleGrace. It reports whether there are unsent bytes. Without flow, a connection with a slow client would
 // look silent during a long Write or a long copy by the kernel, because their bytes are counted only at the end.
-func (c *conn) flow(now time.Time) bool {
+func (c *conn) flow() bool {
 	if !c.kind.raw() {
 		return false
 	}
 	n := sockbuf.Unsent(c.Conn)
 	if n != c.reader.unsent {
-		c.reader.unsent, c.reader.heard = n, now
+		c.reader.unsent, c.reader.heard = n, instant()
 	}
 	return n > 0
 }

@@ -3,13 +3,12 @@ package drain
 import (
 	"net/http"
 	"sync"
-	"time"
 )
 
 // A view has what an Entry shows of a connection.
 type view struct {
 	reported     http.ConnState // the last state that net/http has reported; StateHijacked if another server serves
-	since        time.Time      // when reported changed
+	since        moment         // when reported changed
 	method, path string         // the method and the path of the last request
 	action       string         // the last step that was taken against the connection after Grace had run out
 	events       *eventStream   // the answer to a request of HTTP/1, if it is an event stream
@@ -20,7 +19,7 @@ type view struct {
 // request at a time, and the view itself has all about this request.
 type request struct {
 	method, path string
-	since        time.Time
+	since        moment
 	events       *eventStream
 	prev, next   *request
 }
@@ -38,7 +37,7 @@ func (v *view) report(state http.ConnState) bool {
 }
 
 // add adds a request to the list. Keeping method and path costs no allocation: both share the memory of the request line.
-func (v *view) add(q *request, method, path string, since time.Time) {
+func (v *view) add(q *request, method, path string, since moment) {
 	q.method, q.path, q.since = method, path, since
 	if q.next = v.running; q.next != nil {
 		q.next.prev = q
@@ -63,7 +62,7 @@ func (v *view) remove(q *request) {
 // entries appends a copy of e for each request of HTTP/2. If there is no such request, or if the connection is hijacked, entries
 // appends e itself.
 func (v *view) entries(all []Entry, e Entry) []Entry {
-	e.Since, e.Action = shownTime(v.since), v.action
+	e.Since, e.Action = v.since.shown(), v.action
 	if e.State == "" {
 		e.State = v.reported.String()
 	}
@@ -81,7 +80,7 @@ func (v *view) entries(all []Entry, e Entry) []Entry {
 	}
 	for q := v.running; q != nil; q = q.next {
 		of := e
-		of.Name, of.Since = q.method+" "+q.path, shownTime(q.since)
+		of.Name, of.Since = q.method+" "+q.path, q.since.shown()
 		if q.events != nil {
 			of.Protocol = "sse"
 		}
