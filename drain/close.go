@@ -67,6 +67,38 @@ func (c *conn) inRequest() bool {
 		!first.waiting && first.shift == 0
 }
 
+// SetReadDeadline sets the deadline. While a drain interrupts the Read, the deadline is stored, and set when the
+// interruption is over.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	steady := c.steady.Load()
+	if steady {
+		if err := c.Conn.SetReadDeadline(t); c.steady.Load() {
+			return err
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if steady {
+		c.putBack()
+	}
+	if !c.state.Open() {
+		return net.ErrClosed
+	}
+	c.step(life.Deadline)
+	return c.reader.deadline.set(c.Conn, c.reader.first.deadline(t))
+}
+
+// putBack is called when the request has ended while a deadline was set without a lock: perhaps this deadline has replaced the
+// deadline of linger, or the deadline that interrupts a Read. putBack sets the replaced deadline again.
+func (c *conn) putBack() {
+	switch {
+	case c.state.Lingers():
+		c.Conn.SetReadDeadline(time.Now().Add(lingerTime))
+	case c.reader.deadline.interrupted:
+		c.Conn.SetReadDeadline(past)
+	}
+}
+
 // carryOut does the part of an action that must be done without c.mu. Drop and DropUntrack close socket.
 func (c *conn) carryOut(do life.Action, socket net.Conn) (err error) {
 	switch do {

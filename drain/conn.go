@@ -169,30 +169,13 @@ func (c *conn) entries(all []Entry, remote string) []Entry {
 	return c.view.entries(all, e)
 }
 
-// begin notes that the handler of a request begins. The result is for the methods answers and end. It is nil for HTTP/1.
+// begin notes that the handler of a request begins. The result is for the method end.
 func (c *conn) begin(r *http.Request) *request {
-	if r.ProtoMajor <= 1 {
-		c.mu.Lock()
-		c.view.method, c.view.path = r.Method, r.URL.Path
-		c.mu.Unlock()
-		return nil
-	}
-	q, since := requests.Get().(*request), instant()
+	q := newRequest(r)
 	c.mu.Lock()
-	c.view.add(q, r.Method, r.URL.Path, since)
+	c.view.add(q, r.Method, r.URL.Path)
 	c.mu.Unlock()
 	return q
-}
-
-// answers notes that the answer to a request is the event stream e.
-func (c *conn) answers(q *request, e *eventStream) {
-	c.mu.Lock()
-	if q == nil {
-		c.view.events = e
-	} else {
-		q.events = e
-	}
-	c.mu.Unlock()
 }
 
 // end notes that the handler of a request has returned.
@@ -203,8 +186,14 @@ func (c *conn) end(q *request) {
 	c.mu.Lock()
 	c.view.remove(q)
 	c.mu.Unlock()
-	q.method, q.path = "", ""
-	requests.Put(q)
+	q.free()
+}
+
+// answer notes that the answer to a request is the event stream e; nil: the stream has ended.
+func (c *conn) answer(q *request, e *eventStream) {
+	c.mu.Lock()
+	c.view.answer(q, e)
+	c.mu.Unlock()
 }
 
 // framed reports whether r is a request of HTTP/2 whose connection has an h2conn, which announces the end by GOAWAY.
@@ -295,27 +284,6 @@ func (c *conn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.wrote(int64(n))
 	return n, err
-}
-
-// SetReadDeadline sets the deadline. While a drain interrupts the Read, the deadline is stored, and set when the
-// interruption is over.
-func (c *conn) SetReadDeadline(t time.Time) error {
-	steady := c.steady.Load()
-	if steady {
-		if err := c.Conn.SetReadDeadline(t); c.steady.Load() {
-			return err
-		}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.state.Open() {
-		if steady && c.state.Lingers() { // perhaps t has replaced the deadline of linger
-			c.Conn.SetReadDeadline(time.Now().Add(lingerTime))
-		}
-		return net.ErrClosed
-	}
-	c.step(life.Deadline)
-	return c.reader.deadline.set(c.Conn, c.reader.first.deadline(t))
 }
 
 // SetWriteDeadline sets the deadline, unless the connection has moved.

@@ -17,12 +17,11 @@ type readDeadline struct {
 	interrupted bool      // the connection has the deadline past in place of the deadline in asked
 }
 
-// set sets the deadline that the owner wants. During an interruption it only stores the deadline. It sets the deadline past
-// again, since a call of SetReadDeadline without a lock may have replaced the deadline past.
+// set sets the deadline that the owner wants. During an interruption it only stores the deadline.
 func (d *readDeadline) set(nc net.Conn, t time.Time) error {
 	d.asked = t
 	if d.interrupted {
-		return nc.SetReadDeadline(past)
+		return nil
 	}
 	return nc.SetReadDeadline(t)
 }

@@ -203,10 +203,10 @@ func (h *handler) stream(w http.ResponseWriter, r *http.Request, c *conn, q *req
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	e := &eventStream{ResponseWriter: w, cancel: cancel}
-	c.answers(q, e)
+	c.answer(q, e)
 	defer func() {
 		e.leave()
-		c.answers(q, nil)
+		c.answer(q, nil)
 	}()
 	if h.course.at() >= draining { // perhaps Server.announce ran before e was stored in q
 		e.closeGracefully(ctx)

@@ -143,7 +143,7 @@ func (c *conn) touch(p []byte) {
 		c.reader.deadline = readDeadline{asked: c.reader.first.arrived(), interrupted: true}
 	}
 	c.step(life.Bytes)
-	if c.state == life.Begun && len(p) >= 4 && !c.kind.secure() { // net/http sets the deadline for the header now
+	if c.state == life.Begun && len(p) >= 4 && c.kind.plainHTTP1() { // net/http sets the deadline for the header now
 		c.step(life.Deadline)
 	}
 }

@@ -27,6 +27,22 @@ type request struct {
 // requests is a pool.
 var requests = sync.Pool{New: func() any { return new(request) }}
 
+// newRequest returns a request of HTTP/2 that begins now. It returns nil for a request of HTTP/1.
+func newRequest(r *http.Request) *request {
+	if r.ProtoMajor <= 1 {
+		return nil
+	}
+	q := requests.Get().(*request)
+	q.method, q.path, q.since = r.Method, r.URL.Path, instant()
+	return q
+}
+
+// free gives a request back to the pool after it was removed from its view.
+func (q *request) free() {
+	*q = request{}
+	requests.Put(q)
+}
+
 // report notes a state that net/http reports, and returns true if the state has changed.
 func (v *view) report(state http.ConnState) bool {
 	if v.reported == state {
@@ -36,14 +52,27 @@ func (v *view) report(state http.ConnState) bool {
 	return true
 }
 
-// add adds a request to the list. Keeping method and path costs no allocation: both share the memory of the request line.
-func (v *view) add(q *request, method, path string, since moment) {
-	q.method, q.path, q.since = method, path, since
+// add notes a request, and adds it to the list. q is nil for a request of HTTP/1. Keeping method and path costs no allocation: both
+// share the memory of the request line.
+func (v *view) add(q *request, method, path string) {
+	v.method, v.path = method, path
+	if q == nil {
+		return
+	}
 	if q.next = v.running; q.next != nil {
 		q.next.prev = q
 	}
 	v.running = q
-	v.method, v.path = method, path
+}
+
+// answer notes that the answer to a request is the event stream e. After the end of the stream, e is nil. q is nil for a request
+// of HTTP/1.
+func (v *view) answer(q *request, e *eventStream) {
+	if q == nil {
+		v.events = e
+	} else {
+		q.events = e
+	}
 }
 
 // remove removes a request from the list.
@@ -56,7 +85,6 @@ func (v *view) remove(q *request) {
 	if q.next != nil {
 		q.next.prev = q.prev
 	}
-	q.prev, q.next, q.events = nil, nil, nil
 }
 
 // entries appends a copy of e for each request of HTTP/2. If there is no such request, or if the connection is hijacked, entries
