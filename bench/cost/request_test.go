@@ -102,10 +102,13 @@ func (l scripts) serve(requests int) round {
 	return round{float64(took.Nanoseconds()) / n, float64(after.Mallocs-before.Mallocs) / n}
 }
 
-// A request allocates nothing more than with net/http. The time that drain adds is shown, and fails the test only if it is far
-// from what it should be.
+// A request allocates nothing more than with net/http. The time that drain adds is shown only: it is CPU time of the process, in
+// short rounds that take turns, and still depends on what else the machine does.
 func TestRequestsAllocateNothingMoreThanWithoutDrain(t *testing.T) {
-	const requests, rounds = 200, 1001
+	requests, rounds := 200, 201
+	if *long {
+		rounds = 5001
+	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // with one thread at a time, no time goes into waking another
 	answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") })
 	plain, drained := make(scripts), make(scripts)
@@ -117,10 +120,10 @@ func TestRequestsAllocateNothingMoreThanWithoutDrain(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	var without, with, more [rounds]round
-	for i := range rounds {
-		without[i], with[i] = plain.serve(requests), drained.serve(requests)
-		more[i] = round{with[i].ns - without[i].ns, with[i].allocs - without[i].allocs}
+	var without, with, more []round
+	for range rounds {
+		p, d := plain.serve(requests), drained.serve(requests)
+		without, with, more = append(without, p), append(with, d), append(more, round{d.ns - p.ns, d.allocs - p.allocs})
 	}
 	close(plain)
 	stop()
@@ -132,13 +135,15 @@ func TestRequestsAllocateNothingMoreThanWithoutDrain(t *testing.T) {
 	for _, row := range []struct {
 		name string
 		of   []round
-	}{{"net/http", without[:]}, {"drain", with[:]}, {"difference", more[:]}} {
+	}{{"net/http", without}, {"drain", with}} {
 		median, least := summary(row.of, func(r round) float64 { return r.ns })
 		allocs, _ := summary(row.of, func(r round) float64 { return r.allocs })
 		fmt.Fprintf(&table, "%-14s %10.0f %10.0f %14.3f\n", row.name, median, least, allocs)
 	}
+	added, _ := summary(more, func(r round) float64 { return r.ns })
+	fmt.Fprintf(&table, "drain adds %.0f ns, the median of the differences\n", added)
 	t.Log(table.String())
-	if allocs, _ := summary(more[:], func(r round) float64 { return r.allocs }); allocs > maxAllocs {
+	if allocs, _ := summary(more, func(r round) float64 { return r.allocs }); allocs > maxAllocs {
 		t.Errorf("drain adds %.3f allocations to a request", allocs)
 	}
 }
