@@ -75,12 +75,16 @@ func writable(file io.ReaderAt) (parts []*io.SectionReader) {
 	return parts
 }
 
+// pieceSize is how many bytes of a file are read at once. It is small because the kernel has to provide each page of a new
+// buffer, which takes long on some virtual machines. A buffer of 256 KiB has 64 pages.
+const pieceSize = 16 << 10
+
 var errTooLong = errors.New("there is more data than is searched")
 
 // search reports whether the mark is in a part of a file. It reads the part in overlapping pieces, and subtracts the number of
 // read bytes from the budget; the error is errTooLong if the budget does not suffice.
 func search(part *io.SectionReader, budget *int64) (bool, error) {
-	want, buf := []byte(markText), make([]byte, max(0, min(part.Size(), 256<<10)))
+	want, buf := []byte(markText), make([]byte, max(0, min(part.Size(), pieceSize)))
 	for from := int64(0); part.Size()-from >= int64(len(want)); from += int64(len(buf) - len(want) + 1) {
 		piece := buf[:min(int64(len(buf)), part.Size()-from)]
 		if *budget -= int64(len(piece)); *budget < 0 {

@@ -229,8 +229,7 @@ func sameBuild(file *os.File) bool {
 }
 
 func sameContent(a, b io.Reader) bool {
-	const piece = 256 << 10
-	pa, pb := make([]byte, piece), make([]byte, piece)
+	pa, pb := make([]byte, pieceSize), make([]byte, pieceSize)
 	for {
 		na, err1 := io.ReadFull(a, pa)
 		nb, err2 := io.ReadFull(b, pb)
