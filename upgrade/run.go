@@ -17,8 +17,8 @@ import (
 
 // fire looks up the event e in the table, goes to the next state, and runs the action.
 func (g *generation) fire(e genEvent, d detail) {
-	c, ok := g.table[g.state][e]
-	if !ok {
+	c := g.table[g.state].cell(e)
+	if c == nil {
 		g.log.Error("upgrade: an event that cannot come in this state is ignored", "state", g.state.String(), "event", e.String())
 		return
 	}

@@ -127,27 +127,34 @@ type genCell struct {
 	next genState
 }
 
-// genRow has the cells of one state. An event without a cell cannot come in that state: fire logs an error and does
-// nothing else.
-type genRow map[genEvent]genCell
+// genRow has the cells of one state: its own cells, and the cells of the row base for the other events. base may be nil. An event
+// without a cell cannot come in that state: fire logs an error and does nothing else.
+//
+// The linker puts the rows into the program file as they are. Rows that are made when the process starts, as maps are, would
+// delay the first request after an upgrade.
+type genRow struct {
+	base *genRow
+	own  genCells
+}
 
-// with returns a row with the cells of both rows, r and the argument more. If both rows have a cell for an event, the new row
-// has the cell of the argument.
-func (r genRow) with(more genRow) genRow {
-	all := genRow{}
-	for _, row := range []genRow{r, more} {
-		for e, c := range row {
-			all[e] = c
+// genCells has a cell for each event; nil: there is no cell.
+type genCells [genEvents]*genCell
+
+// cell returns the cell for an event; nil if there is none.
+func (r *genRow) cell(e genEvent) *genCell {
+	for ; r != nil; r = r.base {
+		if c := r.own[e]; c != nil {
+			return c
 		}
 	}
-	return all
+	return nil
 }
 
 // nothing is the cell of an event that can come in a state and needs no action there.
-var nothing = genCell{}
+var nothing = new(genCell)
 
 // rowBefore has the cells that the states before serving have in common.
-var rowBefore = genRow{
+var rowBefore = genRow{nil, genCells{
 	onHangup:       {(*generation).remember, genStay},
 	onRequest:      {(*generation).refuseEarly, genStay},
 	onConn:         {(*generation).takeConn, genStay},
@@ -156,27 +163,27 @@ var rowBefore = genRow{
 	onNextSocket:   nothing,
 	onOrphanSocket: {(*generation).meetOrphan, genStay},
 	onNoSupervisor: nothing,
-}
+}}
 
 // rowChild has the cells that are common to the states in which another process may take this process back.
-var rowChild = rowBefore.with(genRow{
+var rowChild = genRow{&rowBefore, genCells{
 	onMessage:       {(*generation).receiveMessage, genStay},
 	onCommit:        nothing,
 	onAbort:         {(*generation).takenBack, genAborted},
 	onAbortStopping: {(*generation).stopWithParent, genLeaving},
-})
+}}
 
 // rowPromoted has the cells that alone and acquiring have in common. In both states no other process can serve in place of this
 // process.
-var rowPromoted = rowChild.with(genRow{
+var rowPromoted = genRow{&rowChild, genCells{
 	onWatchdog:   {(*generation).extend, genStay},
 	onOldDied:    nothing, // this process was an orphan, and the process that was to replace it has died after the promotion
 	onLinkBroken: nothing,
 	onServes:     {(*generation).becomeMain, genServing},
-})
+}}
 
 // rowAfter has the cells that all states after genServing have in common.
-var rowAfter = genRow{
+var rowAfter = genRow{nil, genCells{
 	onStop:          nothing,
 	onHangup:        nothing,
 	onRequest:       {(*generation).refuseLate, genStay},
@@ -204,21 +211,21 @@ var rowAfter = genRow{
 	onNextSocket:    nothing,
 	onOrphanSocket:  nothing,
 	onNoSupervisor:  nothing,
-}
+}}
 
 // rowTakenBack has the cells that aborted and returning have in common. In both states the old process may die.
-var rowTakenBack = rowAfter.with(genRow{
+var rowTakenBack = genRow{&rowAfter, genCells{
 	onAbortStopping: {(*generation).forgetOld, genLeaving},
 	onOldDied:       {(*generation).outliveOld, genStay},
 	onLinkBroken:    {nil, genLeaving},
 	onRevive:        {(*generation).revive, genReviving},
 	onGaveUp:        {nil, genLeaving},
-})
+}}
 
 // genTable is the table. The actions use it through generation.table: a direct use would be an initialization
 // cycle.
 var genTable = [genStates]genRow{
-	genStarting: rowBefore.with(genRow{
+	genStarting: {&rowBefore, genCells{
 		onStop:         {(*generation).stopService, genStopping},
 		onWatchdog:     {(*generation).extend, genStay},
 		onChecksPassed: {(*generation).proceed, genStay},
@@ -226,8 +233,8 @@ var genTable = [genStates]genRow{
 		onServed:       {(*generation).endWithServe, genStopping},
 		onNeeds:        {(*generation).acquire, genAcquiring},
 		onServes:       {(*generation).becomeMain, genServing},
-	}),
-	genCandidate: rowChild.with(genRow{
+	}},
+	genCandidate: {&rowChild, genCells{
 		onStop:         {(*generation).stopCandidate, genStay},
 		onWatchdog:     nothing,
 		onChecksPassed: {(*generation).reportPrepared, genStay},
@@ -248,8 +255,8 @@ var genTable = [genStates]genRow{
 		onAcquired:      {(*generation).acquired, genStay},
 		onAcquireFailed: {(*generation).cannotServe, genStopping},
 		onServes:        {(*generation).becomeMain, genServing},
-	}),
-	genCommitting: rowChild.with(genRow{
+	}},
+	genCommitting: {&rowChild, genCells{
 		onStop:       {(*generation).stopCandidate, genStay},
 		onWatchdog:   nothing,
 		onServed:     {(*generation).servedEarly, genStay},
@@ -261,8 +268,8 @@ var genTable = [genStates]genRow{
 		onReported:   {(*generation).leaveFailed, genAborted},
 		onCut:        {(*generation).leaveFailed, genLeaving},
 		onServes:     {(*generation).becomeMain, genServing},
-	}),
-	genAlone: rowPromoted.with(genRow{
+	}},
+	genAlone: {&rowPromoted, genCells{
 		onStop:         {(*generation).stopService, genStopping},
 		onChecksPassed: {(*generation).proceed, genStay},
 		onChecksFailed: {(*generation).serveAnyway, genStay},
@@ -270,8 +277,8 @@ var genTable = [genStates]genRow{
 		onTaken:        {(*generation).takenAlone, genStay},
 		onTakeFailed:   {(*generation).takenAlone, genStay},
 		onNeeds:        {(*generation).acquire, genAcquiring},
-	}),
-	genOrphan: rowChild.with(genRow{
+	}},
+	genOrphan: {&rowChild, genCells{
 		onStop:         {(*generation).leaveToCommitted, genLeaving},
 		onWatchdog:     {(*generation).extend, genStay},
 		onChecksPassed: {(*generation).accept, genStay},
@@ -285,14 +292,14 @@ var genTable = [genStates]genRow{
 		onNoSupervisor: {(*generation).outliveSupervisor, genStay},
 		onGaveUp:       {(*generation).giveUpOrphan, genLeaving},
 		onPromoted:     {(*generation).promote, genAlone},
-	}),
-	genAcquiring: rowPromoted.with(genRow{
+	}},
+	genAcquiring: {&rowPromoted, genCells{
 		onStop:          {(*generation).stopService, genStopping},
 		onServed:        {(*generation).endWithServe, genStopping},
 		onAcquired:      {(*generation).acquired, genStay},
 		onAcquireFailed: {(*generation).cannotServe, genStopping},
-	}),
-	genServing: {
+	}},
+	genServing: {nil, genCells{
 		onStop:          {(*generation).stopService, genStopping},
 		onHangup:        {(*generation).upgradeOnHangup, genStay},
 		onRequest:       {(*generation).answer, genStay},
@@ -315,35 +322,35 @@ var genTable = [genStates]genRow{
 		onNextSocket:    nothing,
 		onOrphanSocket:  {(*generation).meetOrphan, genStay},
 		onNoSupervisor:  {(*generation).logUnsupervised, genStay},
-	},
-	genHandedOver: rowAfter.with(genRow{
+	}},
+	genHandedOver: {&rowAfter, genCells{
 		onStop:     {(*generation).passStop, genStay},
 		onHangup:   {(*generation).passHangup, genStay},
 		onFinished: {nil, genEnded},
-	}),
-	genAborted: rowTakenBack.with(genRow{
+	}},
+	genAborted: {&rowTakenBack, genCells{
 		onServed:   {(*generation).giveBack, genReturning},
 		onFinished: {nil, genEnded}, // comes in this state if serve had returned before the abort: onServed does not come again
-	}),
-	genReturning: rowTakenBack.with(genRow{
+	}},
+	genReturning: {&rowTakenBack, genCells{
 		onStop:     {nil, genLeaving},
 		onReleased: {nil, genLeaving},
 		onSnapshot: {(*generation).sendState, genStay},
-	}),
-	genReviving: rowAfter.with(genRow{
+	}},
+	genReviving: {&rowAfter, genCells{
 		onWatchdog:      {(*generation).extend, genStay},
 		onAttemptFailed: {(*generation).serveOn, genLeaving},
 		onAttemptDone:   {(*generation).handOver, genHandedOver},
-	}),
-	genLeaving: rowAfter.with(genRow{
+	}},
+	genLeaving: {&rowAfter, genCells{
 		onFinished: {nil, genEnded},
-	}),
-	genStopping: rowAfter.with(genRow{
+	}},
+	genStopping: {&rowAfter, genCells{
 		onWatchdog:      {(*generation).showLife, genStay},
 		onAttemptFailed: {(*generation).serveOn, genStay},
 		onAttemptDone:   {(*generation).handOver, genHandedOver},
 		onFinished:      {nil, genEnded},
-	}),
+	}},
 	genEnded: rowAfter,
 }
 

@@ -212,7 +212,7 @@ func genDiagram() string {
 		for to := genStarting; to < genStates; to++ {
 			var events []string
 			for e := range genEvents {
-				if c, ok := genTable[from][e]; ok && c.next == to {
+				if c := genTable[from].cell(e); c != nil && c.next == to {
 					events = append(events, e.String())
 				}
 			}
