@@ -9,6 +9,7 @@
 //	go test ./bench/scale -v -run Load                                   # 64 clients send requests, 16 open connections
 //	go test ./bench/scale -v -run Descriptors                            # two descriptors are left in a process
 //	go test ./bench/scale -v -run Idle -midair.conns=5000                # one number of connections
+//	go test ./bench/scale -v -run 'Listeners|State' -midair.full         # 1 to 2,000 listeners beside tableflip, 1 KiB to 64 MiB of kept state
 //
 // A process needs a descriptor for each of its connections: the tests print the number, and raise the limit if they run as
 // root.

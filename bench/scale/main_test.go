@@ -14,6 +14,8 @@ func TestMain(m *testing.M) {
 	testutil.Main(m, map[string]func() int{
 		"service": func() int { return exitCode(serviceMain()) },
 		"busy":    busyMain,
+		"grown":   func() int { return exitCode(grownMain()) },
+		"flip":    func() int { return exitCode(flipMain()) },
 	})
 }
 
