@@ -34,7 +34,7 @@ type flow struct {
 	flying int         // how many messages have no answer
 	again  *time.Timer // calls pump after againAfter; nil: no call is due
 	full   func()      // called once, when the other process has no room for a connection; nil: nobody wants to know
-	over   bool        // stop was called, or the link has ended
+	over   bool        // stop was called
 }
 
 // cargo decides about connections, and keeps account of them. A flow calls its methods one at a time, with the lock of the flow
@@ -198,7 +198,7 @@ func (f *flow) pump() {
 			if wire.Busy(err) {
 				f.pause()
 			} else {
-				f.end()
+				f.clear() // the link has ended, or an older build that does not answer reads from it
 			}
 			return
 		}
@@ -263,11 +263,12 @@ func (f *flow) answered(batch []*offer, took int) {
 func (f *flow) stop() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.end()
+	f.over = true
+	f.clear()
 }
 
-func (f *flow) end() {
-	f.over = true
+// clear makes the connections stay here whose turn has not come.
+func (f *flow) clear() {
 	for f.queue.Len() > 0 {
 		f.settle(f.queue.Front().Value.(*offer), false)
 	}

@@ -255,6 +255,31 @@ func TestConnectionsWithoutAnAnswerStay(t *testing.T) {
 	}
 }
 
+// If an older build takes the place of the other process while connections wait for their turn, none of them is sent to the older
+// build, which would not answer: all of them stay here.
+func TestWaitingConnectionsStayIfAnOlderBuildReads(t *testing.T) {
+	r := newReceiver(t)
+	const n = window + 20
+	o := offerAll(t, r.link, n, nil)
+	sent := 0
+	for range window {
+		_, conns := r.receive()
+		sent += conns
+	}
+	o.waits(n - sent)
+	b, err := wire.Encode(wire.KindTakes, wire.TakesBody{}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.wire.Send(b, nil); err != nil {
+		t.Fatal(err)
+	}
+	o.wait("all stay", n, 0)
+	for i, c := range o.servers {
+		answers(t, c, o.clients[i])
+	}
+}
+
 // After stop, and after a close of the connection, the calls that wait return.
 func TestWaitingMoveCanBeEnded(t *testing.T) {
 	for name, end := range map[string]func(o *offering){

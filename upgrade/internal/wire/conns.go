@@ -47,7 +47,7 @@ func (l *Link) Answers() bool {
 
 // SendConns sends connections to a peer that answers. files has a descriptor of each connection; the caller closes the files,
 // but keeps a descriptor of each connection open until the answer comes. SendConns does not wait, and sends all of the
-// connections or none.
+// connections or none. If the peer does not answer, SendConns sends nothing and returns an error.
 //
 // If the error is nil, the function answered is called once: when the answer has come, or when it is certain that none will
 // come. The first took connections then belong to the peer, and this process must not use them any more. answered is called in
@@ -78,8 +78,11 @@ func (l *Link) SendConns(conns []ConnBody, files []*os.File, answered func(took 
 func (s *batches) add(answered func(took int)) (id uint64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.over {
+	switch {
+	case s.over:
 		return 0, os.ErrClosed
+	case !s.answers:
+		return 0, errors.ErrUnsupported
 	}
 	if s.waiting == nil {
 		s.waiting = map[uint64]func(int){}
