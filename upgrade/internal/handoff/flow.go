@@ -169,8 +169,8 @@ func (f *flow) settle(o *offer, took bool) {
 	if o.loaded {
 		took = f.cargo.landed(o, took)
 	}
+	_ = Bare(o.conn).SetReadDeadline(time.Unix(1, 0)) // ends awaitBytes; move takes the deadline away after the result
 	o.result <- took
-	_ = Bare(o.conn).SetReadDeadline(time.Unix(1, 0)) // ends awaitBytes
 }
 
 func (o *offer) close() {

@@ -280,6 +280,33 @@ func TestWaitingConnectionsStayIfAnOlderBuildReads(t *testing.T) {
 	}
 }
 
+// A late is a connection that notes whether a read deadline in the past was set after the result of its offer.
+type late struct {
+	net.Conn
+	offer *offer
+	after bool
+}
+
+func (l *late) SetReadDeadline(at time.Time) error {
+	l.after = l.after || !at.IsZero() && l.offer.settled()
+	return l.Conn.SetReadDeadline(at)
+}
+
+// The deadline that ends the wait of an offer is set before its result is given. Otherwise move could take the deadline away before
+// it is set, and the next read of a connection that stays would fail.
+func TestNoDeadlineIsSetAfterTheResult(t *testing.T) {
+	_, server := pairOf(t, "tcp")
+	f := newFlow(newReceiver(t).link, succeeding{}, nil)
+	c := &late{Conn: server, offer: &offer{result: make(chan bool, 1)}}
+	c.offer.conn = c
+	f.mu.Lock()
+	f.settle(c.offer, false)
+	f.mu.Unlock()
+	if c.after {
+		t.Error("a deadline in the past is set after the result")
+	}
+}
+
 // After stop, and after a close of the connection, the calls that wait return.
 func TestWaitingMoveCanBeEnded(t *testing.T) {
 	for name, end := range map[string]func(o *offering){
