@@ -233,3 +233,58 @@ func TestGiveMovedNeedsTheListener(t *testing.T) {
 		t.Errorf("somebody still has the connection: %v", err)
 	}
 }
+
+// chosen returns an idle connection of the old process that the Dispatcher has chosen for the candidate at weight 1.
+func (e *exchange) chosen() *offer {
+	e.t.Helper()
+	_, server := e.conn()
+	o := &offer{conn: server, about: wire.ConnBody{Network: "tcp", Addr: "127.0.0.1:0", Idle: true}}
+	if e.dispatcher.flow.load(o) != goes || o.open() != nil {
+		e.t.Fatal("a connection is not sent at weight 1")
+	}
+	return o
+}
+
+// If the candidate does not take a chosen connection, it gets the next one in its place. The slot and the descriptor are free then.
+func TestConnectionThatIsNotTakenIsOwed(t *testing.T) {
+	e := newExchange(t, nil)
+	d := e.dispatcher
+	d.SetWeight(1)
+	o := e.chosen()
+	slot := d.slots.at(o.about.Slot)
+	if d.idle.lacks != 0 {
+		t.Errorf("%d connections are owed while one is on its way", d.idle.lacks)
+	}
+	if (*moving)(d).landed(o, false) {
+		t.Error("the connection has left")
+	}
+	if d.idle.lacks != 1 || slot.Load() != slotFree || o.file != nil {
+		t.Errorf("%d connections are owed, slot %d, file %v", d.idle.lacks, slot.Load(), o.file)
+	}
+}
+
+// An answer that comes after Settle gives the connection to the candidate, unless the candidate is dead.
+func TestLateAnswerCountsIfTheCandidateLives(t *testing.T) {
+	for _, dead := range []bool{false, true} {
+		e := newExchange(t, nil)
+		e.dispatcher.SetWeight(1)
+		o := e.chosen()
+		e.dispatcher.Settle(dead)
+		if left := (*moving)(e.dispatcher).landed(o, true); left == dead || o.file != nil {
+			t.Errorf("dead %v: left %v, file %v", dead, left, o.file)
+		}
+	}
+}
+
+// A connection that was chosen, and is not sent before a step to a lower weight, stays.
+func TestChoiceEndsWithItsTurn(t *testing.T) {
+	e := newExchange(t, nil)
+	e.dispatcher.SetWeight(1)
+	o := e.chosen()
+	defer o.close()
+	slot := e.dispatcher.slots.at(o.about.Slot)
+	e.dispatcher.SetWeight(0.5)
+	if e.dispatcher.flow.load(o) != stays || slot.Load() != slotFree {
+		t.Errorf("the connection is still chosen; slot %d", slot.Load())
+	}
+}

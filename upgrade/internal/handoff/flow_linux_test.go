@@ -244,7 +244,7 @@ func TestConnectionsWithoutAnAnswerStay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newReceiver(t)
-			o := offerAll(t, r.link, 1, nil)
+			o := offerAll(t, r.link, 1, func() { t.Error("a process that has gone is called full") })
 			r.receive()
 			if err := end(r); err != nil {
 				t.Fatal(err)
