@@ -245,7 +245,8 @@ func (e *exchange) chosen() *offer {
 	return o
 }
 
-// If the candidate does not take a chosen connection, it gets the next one in its place. The slot and the descriptor are free then.
+// If the candidate does not take a chosen connection, the candidate gets the next one in its place. The slot and the descriptor
+// are free then.
 func TestConnectionThatIsNotTakenIsOwed(t *testing.T) {
 	e := newExchange(t, nil)
 	d := e.dispatcher

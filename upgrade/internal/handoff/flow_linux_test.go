@@ -292,8 +292,8 @@ func (l *late) SetReadDeadline(at time.Time) error {
 	return l.Conn.SetReadDeadline(at)
 }
 
-// The deadline that ends the wait of an offer is set before its result is given. Otherwise move could take the deadline away before
-// it is set, and the next read of a connection that stays would fail.
+// The deadline that ends the wait of an offer is set before its result is given. Otherwise move could take the deadline away
+// before it is set, and the next read of a connection that stays would fail.
 func TestNoDeadlineIsSetAfterTheResult(t *testing.T) {
 	_, server := pairOf(t, "tcp")
 	f := newFlow(newReceiver(t).link, succeeding{}, nil)
@@ -436,4 +436,36 @@ func takeAllDescriptors(t *testing.T) (giveBack func()) {
 			t.Error(err)
 		}
 	}
+}
+
+// If the sender dies before the answer, the receiver serves the connections of its message: nobody else has them.
+func TestConnectionsOfADeadSenderAreServed(t *testing.T) {
+	keepsNothing(t)
+	ours, theirs, err := sys.SocketPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, server := pairOf(t, "tcp")
+	file, err := sys.ConnFile(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conns := wire.ConnsBody{ID: 1, Conns: []wire.ConnBody{{Network: "tcp", Addr: ":0", Idle: true}}}
+	if err := wire.Queue(ours, wire.KindConns, conns, []int{int(sys.FD(file))}); err != nil {
+		t.Fatal(err)
+	}
+	file.Close()
+	server.Close()
+	ours.Close()
+	f, ok := <-newLink(t, theirs).Frames
+	if !ok || f.Kind != wire.KindConn || len(f.Files) != 1 {
+		t.Fatalf("%v with %d files", f.Kind, len(f.Files))
+	}
+	defer f.Close()
+	c, err := sys.FileConn(f.Files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	answers(t, c, client)
 }
