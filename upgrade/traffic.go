@@ -17,7 +17,7 @@ import (
 type traffic struct {
 	listeners *listener.Set
 	mover     atomic.Pointer[handoff.Mover] // nil while connections do not move; only setMover writes it
-	moving    sync.RWMutex                  // read-locked while move runs, so that awaitMoves can wait for its calls
+	moving    sync.RWMutex                  // read-locked while move runs, for awaitMoves
 	publisher atomic.Pointer[wire.Link]     // the link to the old process, while this process is a candidate; otherwise nil
 	hurry     chan struct{}                 // closed when servers should close their idle connections at once
 	hurryOnce sync.Once
@@ -57,10 +57,18 @@ func (t *traffic) move(c net.Conn, prefix []byte) bool {
 	return ok && len(prefix) <= prefixLimit && (*m).Move(from, c, prefix)
 }
 
-// awaitMoves waits until all calls of move that are running now have returned. Later calls use only the present mover.
+// movesLimit is how long awaitMoves waits at most. A call of move takes longer if the other process is stopped.
+const movesLimit = 2 * time.Second
+
+// awaitMoves waits until no call of move is running, but not longer than movesLimit. It does not hold up later calls, which use
+// only the present mover.
 func (t *traffic) awaitMoves() {
-	t.moving.Lock()
-	defer t.moving.Unlock()
+	for until := time.Now().Add(movesLimit); time.Now().Before(until); time.Sleep(time.Millisecond) {
+		if t.moving.TryLock() {
+			t.moving.Unlock()
+			return
+		}
+	}
 }
 
 // rebalance returns a new channel that receives a value at each call of offer.

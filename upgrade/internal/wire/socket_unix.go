@@ -44,7 +44,7 @@ func (s *socket) Send(b []byte, files []*os.File) error {
 	return s.send(b, sys.Rights(files))
 }
 
-func (s *socket) SendFDs(b []byte, fds []int) error { return s.send(b, unix.UnixRights(fds...)) }
+func (s *socket) SendFDs(b []byte, fds []int) error { return s.send(b, rightsOf(fds)) }
 
 func (s *socket) send(b, rights []byte) error {
 	if err := s.conn.SetWriteDeadline(time.Now().Add(sendLimit)); err != nil {
@@ -77,7 +77,7 @@ func Queue(control *os.File, k Kind, body any, fds []int) error {
 		return err
 	}
 	answering(b)
-	rights := unix.UnixRights(fds...)
+	rights := rightsOf(fds)
 	for {
 		n, err := unix.SendmsgN(int(sys.FD(control)), b, rights, nil, unix.MSG_DONTWAIT)
 		switch {
@@ -90,6 +90,14 @@ func Queue(control *os.File, k Kind, body any, fds []int) error {
 			return nil
 		}
 	}
+}
+
+// rightsOf returns the control message by which descriptors are sent; nil if there are none.
+func rightsOf(fds []int) []byte {
+	if len(fds) == 0 {
+		return nil
+	}
+	return unix.UnixRights(fds...)
 }
 
 // Quit ends a call of Recv. Other processes that have the socket can still receive.
