@@ -111,8 +111,7 @@ func (c *secureConn) ConnectionState() tls.ConnectionState { return c.stater.Con
 
 func (c *conn) self() *conn { return c }
 
-// stop returns the last state for which State.Reads is false: after such a state, Read must not read. It returns Fresh if there
-// was no such state. No lock is needed.
+// stop returns the last state for which State.Reads is false, when Read must not read, or Fresh. No lock is needed.
 func (c *conn) stop() life.State { return life.State(c.stopped.Load()) }
 
 // reported returns the state that net/http has reported last.

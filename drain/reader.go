@@ -202,8 +202,7 @@ func (c *conn) offer() (taken bool) {
 
 // wanted asks Move if Options.Rebalance wants Move to be asked, and reports whether Move has taken the connection. It is called
 // in the stages before draining, in which no idle connection is closed. If something is received from Rebalance while Move
-// runs, Move is asked once more. If the client has sent something while Move ran, Move is asked again when the connection is idle
-// the next time.
+// runs, Move is asked once more. If the client sends something while Move runs, Move is asked after that request.
 func (c *conn) wanted(size int) bool {
 	for c.mover.wanted && c.movable() && c.may(life.Take) && !c.begun(size) && !sockbuf.Queued(c.Conn) {
 		c.mover.wanted = false // while Move runs, propose may set wanted again

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/midair-go/midair/internal/sys"
@@ -62,7 +61,6 @@ type attempt struct {
 	work      *work       // the running judge, the work of release or the work of reacquire; nil: none of the three runs
 	dismissal *dismissal  // nil before the stage dismissing
 
-	full  atomic.Bool    // logFull was called
 	files sync.WaitGroup // the goroutines that restore and write files, because a file system may hang
 }
 

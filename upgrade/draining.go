@@ -208,8 +208,8 @@ func (s *elders) quit() {
 }
 
 // rest calls the function hear for each message that this process had received before quit, and returns when all goroutines of
-// watch have ended.
-func (s *elders) rest(hear func(wire.Frame)) {
+// watch have ended. answers reports whether the process that reads the sockets from now on answers messages of wire.KindConns.
+func (s *elders) rest(hear func(wire.Frame), answers bool) {
 	over := make(chan struct{})
 	go func() { // ends when the goroutines of watch have ended because of quit
 		s.done.Wait()
@@ -221,13 +221,16 @@ func (s *elders) rest(hear func(wire.Frame)) {
 			hear(f)
 		case <-s.gone: // a goroutine of watch has ended because of quit; the older process may still run
 		case <-over:
+			if !answers {
+				s.resign()
+			}
 			return
 		}
 	}
 }
 
 // resign tells the older generations that the process that reads the sockets from now on does not answer messages of
-// wire.KindConns. It is called after rest. Errors are ignored: a generation that has ended needs no message.
+// wire.KindConns. Errors are ignored: a generation that has ended needs no message.
 func (s *elders) resign() {
 	for _, e := range s.list() {
 		if e.link != nil {

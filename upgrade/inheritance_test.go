@@ -147,7 +147,7 @@ func TestEldersAreHeardToTheEnd(t *testing.T) {
 	hear := func(f wire.Frame) { heard++; f.Close() }
 	hear(<-s.frames)
 	s.quit()
-	s.rest(hear)
+	s.rest(hear, true)
 	if heard == conns {
 		t.Error("it went on reading")
 	}

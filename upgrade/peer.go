@@ -65,7 +65,7 @@ func (midair) abort(c *child, body wire.AbortBody, grace time.Duration) time.Dur
 }
 
 func (midair) mover(a *attempt) handoff.Mover {
-	return handoff.NewSuccessor(a.child.link, a.shares.takes, a.logFull)
+	return handoff.NewSuccessor(a.child.link, a.shares.takes, a.shares.logFull)
 }
 
 // tableflipPeer is a candidate without the control protocol: a program with package tableflip only, or another program that

@@ -348,10 +348,7 @@ func (g *generation) rest() {
 		f, ok := <-g.fromOld
 		g.receiveOld(f, ok)
 	}
-	g.history.elders.rest(g.receiveElder)
-	if !g.successor.child.link.Answers() {
-		g.history.elders.resign()
-	}
+	g.history.elders.rest(g.receiveElder, g.successor.child.link.Answers())
 }
 
 // passStop passes a stop on to the successor as SIGTERM, but only right after the handover: see signalEarly.

@@ -20,6 +20,7 @@ type shares struct {
 	attempt *attempt
 	takes   handoff.Takes // the listeners whose connections the candidate can take
 	over    bool          // endBake was called
+	full    atomic.Bool   // logFull was called
 }
 
 // dispatcher returns the dispatcher that passes connections to the candidate. The result is nil if no weight was set.
@@ -114,7 +115,7 @@ func (s *shares) begin() error {
 	}
 	if err == nil {
 		opts := s.attempt.opts
-		d := handoff.NewDispatcher(listeners, link, opts.Split, opts.Sticky, s.takes, slots, s.attempt.logFull)
+		d := handoff.NewDispatcher(listeners, link, opts.Split, opts.Sticky, s.takes, slots, s.logFull)
 		err = s.whileBaking(func() {
 			s.to.Store(d)
 			listeners.SetDispatch(d.Dispatch)
@@ -129,11 +130,11 @@ func (s *shares) begin() error {
 }
 
 // logFull logs once that the candidate does not take all idle connections.
-func (a *attempt) logFull() {
-	if a.full.Swap(true) {
+func (s *shares) logFull() {
+	if s.full.Swap(true) {
 		return
 	}
-	a.log.Warn("upgrade: the new process has no room for all idle connections, and the others stay here: raise its limit of open files (ulimit -n, LimitNOFILE)", "pid", a.child.PID)
+	s.attempt.log.Warn("upgrade: the new process has no room for all idle connections, and the others stay here: raise its limit of open files (ulimit -n, LimitNOFILE)", "pid", s.attempt.child.PID)
 }
 
 // tell sends the candidate the consequences of a new weight: whether the candidate accepts by itself, and which part of its

@@ -2,6 +2,7 @@
 //
 //	flow.go        flow: idle connections are sent as fast as the other process takes them
 //	dispatcher.go  Dispatcher: the old process gives a share of its connections to the candidate, and takes them back
+//	moving.go      moving: a Dispatcher as the sender of idle connections
 //	returner.go    Returner: the candidate sends idle connections back
 //	successor.go   Successor, SendLate: connections go to the process that has taken over
 //	takes.go       Takes: which connections can be passed to the other process
@@ -51,11 +52,18 @@ type Dispatcher struct {
 	named  int                // how many connections without a port have a unit
 	next   int                // the slot that was taken last: the search for a free slot begins after it
 	passed map[int]passedConn // the keys are slots
-	over   bool               // Stop was called
-
-	settled bool // Settle was called
-	dead    bool // the candidate was dead then
+	state  state              // how far the passing has ended
 }
+
+// state says how far the passing of connections has ended.
+type state uint8
+
+const (
+	passing   state = iota // connections are passed
+	stopped                // Stop was called
+	settled                // Settle was called, and the candidate lives
+	reclaimed              // Settle was called, and the candidate is dead
+)
 
 // Choice reports whether the candidate gets c. weight is the candidate's share of new connections, from 0 to 1. Without a
 // Choice, chance decides, and the Dispatcher counts the connections so that the candidate gets this share.
@@ -122,7 +130,7 @@ func (d *Dispatcher) Dispatch(ref *listener.Socket, c net.Conn) bool {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.over || d.weight <= 0 {
+	if d.state != passing || d.weight <= 0 {
 		return false
 	}
 	return d.decideAndPass(c, about, d.weight, &d.fresh)
@@ -207,49 +215,7 @@ func (d *Dispatcher) Move(ref listener.Origin, c net.Conn, ahead []byte) bool {
 // undecided reports whether it is to be decided in this turn whether an idle connection goes to the candidate. The caller holds
 // the lock.
 func (d *Dispatcher) undecided(c net.Conn) bool {
-	return !d.over && d.part > 0 && recall(Bare(c)).turn != d.turn
-}
-
-// moving is the Dispatcher as the cargo of its flow.
-type moving Dispatcher
-
-// load decides about an idle connection. If it cannot be sent at once, the decision holds until the end of the turn.
-func (m *moving) load(o *offer) fate {
-	d := (*Dispatcher)(m)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if o.loaded && o.turn == d.turn.number && !d.over {
-		return goes
-	}
-	d.freeSlot(o.about.Slot)
-	o.about.Slot, o.about.Unit, o.about.Weight, o.about.Turn = 0, "", 0, 0
-	if !d.undecided(o.conn) || !d.decide(o.conn, &o.about, d.part, &d.idle) {
-		return stays
-	}
-	if o.turn, o.about.Slot = d.turn.number, d.takeSlot(); o.about.Slot == 0 {
-		return stays
-	}
-	d.counted(&d.idle, 1)
-	return goes
-}
-
-// landed keeps the descriptor of a connection that was passed. If the connection was not passed, the next one takes its place.
-func (m *moving) landed(o *offer, took bool) bool {
-	d := (*Dispatcher)(m)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !took && o.turn == d.turn.number {
-		d.counted(&d.idle, -1)
-	}
-	if took && !d.settled {
-		d.passed[o.about.Slot] = passedConn{o.file, o.about}
-		return true
-	}
-	if !d.settled {
-		d.freeSlot(o.about.Slot)
-	}
-	o.close()
-	return took && !d.dead
+	return d.state == passing && d.part > 0 && recall(Bare(c)).turn != d.turn
 }
 
 // shares returns the candidate's share of new connections, and the part of the idle connections that moves in this step. Both
@@ -257,7 +223,7 @@ func (m *moving) landed(o *offer, took bool) bool {
 func (d *Dispatcher) shares() (weight, part float64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.over {
+	if d.state != passing {
 		return 0, 0
 	}
 	return d.weight, d.part
@@ -295,7 +261,7 @@ func (d *Dispatcher) SetWeight(w float64) (before float64) {
 	if w > before {
 		d.part = (w - before) / (1 - before)
 	}
-	if !d.over {
+	if d.state == passing {
 		d.turn.number++
 		d.show(d.turn.number)
 	}
@@ -368,7 +334,7 @@ func (d *Dispatcher) Stop() {
 }
 
 func (d *Dispatcher) end() {
-	d.over = true
+	d.state = max(d.state, stopped)
 	d.show(0)
 }
 
@@ -389,7 +355,9 @@ func (d *Dispatcher) Settle(reclaim bool) (lost int) {
 		d.drop(slot, p)
 	}
 	d.slots.Close()
-	d.settled, d.dead = true, reclaim
+	if d.state = settled; reclaim {
+		d.state = reclaimed
+	}
 	return lost
 }
 
