@@ -19,7 +19,6 @@ type receiver struct {
 	t    *testing.T
 	link *wire.Link // the sender's end
 	wire wire.Transport
-	file *os.File // the receiver's end
 }
 
 // newReceiver returns a receiver that has sent a message, so that the sender knows that it answers.
