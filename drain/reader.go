@@ -322,7 +322,7 @@ func (c *conn) rest() {
 }
 
 // propose makes the Read of the connection ask Move once, if Move can take the connection. Read asks at once if the connection
-// is idle, otherwise when the connection becomes idle.
+// is idle or came from another process, otherwise when it becomes idle: a new connection may begin to speak HTTP/2.
 func (c *conn) propose() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -330,7 +330,7 @@ func (c *conn) propose() {
 		return
 	}
 	c.mover.wanted = true
-	if c.silent() {
+	if c.silent() && (c.state != life.Fresh || c.adopted != nil) {
 		c.reader.deadline.interrupt(c.Conn)
 	}
 }
